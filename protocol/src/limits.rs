@@ -1,0 +1,1 @@
+//! Bounds of everything a stranger can send, each with its unit and reason.
