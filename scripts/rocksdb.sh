@@ -22,6 +22,8 @@ if [ ! -f "$library/librocksdb.a" ]; then
   flock 9 # a second build on this machine waits here and then finds the library
   if [ ! -f "$library/librocksdb.a" ]; then
     echo "building RocksDB once for this machine (about 13 minutes on two cores)" >&2
+    # The lock is ours, so whatever an earlier, interrupted build left behind is nobody's.
+    rm -rf "$cache"/build.*
     build=$(mktemp -d "$cache/build.XXXXXX")
     trap 'rm -rf "$build"' EXIT
     mkdir -p "$build/src" "$build/out"
@@ -36,7 +38,9 @@ edition = "2021"
 librocksdb-sys = { version = "=$version", default-features = false, features = ["$features", "bindgen-runtime"] }
 lz4-sys = "=$lz4"
 TOML
-    env -u ROCKSDB_LIB_DIR -u ROCKSDB_STATIC cargo build --release --quiet --manifest-path "$build/Cargo.toml" --target-dir "$build/target" >&2
+    # Run from the build folder: in ours, cargo would read the configuration that says to link the
+    # very library being built.
+    (cd "$build" && env -u ROCKSDB_LIB_DIR -u ROCKSDB_STATIC cargo build --release --quiet --target-dir "$build/target") >&2
     find "$build/target" -name librocksdb.a -exec cp {} "$build/out/" \;
     [ -f "$build/out/librocksdb.a" ] || { echo "rocksdb.sh: cargo built no librocksdb.a" >&2; exit 2; }
     rm -rf "$library"

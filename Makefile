@@ -1,0 +1,85 @@
+# The project's commands. Each one first makes the machine ready (scripts/setup.sh), so all of them
+# work on a fresh Debian with Rust and make.
+#
+# One profile and one set of features serve every command. `--workspace` with a target selection that
+# counts development dependencies (--all-targets, --examples, a test run) makes cargo resolve the same
+# features each time, so dependencies are compiled twice on a cold machine and never again: once as
+# metadata (clippy, rustdoc), once as code (tests, demo, testnet).
+
+SHELL := /bin/bash
+CARGO ?= cargo
+PREFIX ?= $(HOME)/.local
+CARGO_TARGET_DIR ?= target
+BINARIES := windlass windlass-node windlass-testnet
+BUILD := $(CARGO) build --locked --workspace --bins --examples
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup setup-lint build demo testnet check fmt clippy docs deny arrows no-std contracts \
+	test verification soak bench install
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:
+	@scripts/setup.sh
+
+setup-lint:
+	@scripts/setup.sh lint
+
+build: setup ## every binary, for development
+	$(BUILD)
+
+demo: build ## the main job, end to end, as separate processes on loopback
+	@"$(CARGO_TARGET_DIR)/debug/demo"
+
+testnet: build ## a local chain, nodes and devices, until Ctrl-C
+	@"$(CARGO_TARGET_DIR)/debug/windlass-testnet" up
+
+check: fmt clippy docs deny arrows no-std contracts ## formatting, lints, documentation, licences, architecture, artifacts
+
+fmt: setup-lint ## formatting
+	$(CARGO) fmt --all -- --check
+	$(CARGO) fmt --manifest-path protocol/no-std-check/Cargo.toml -- --check
+	$(CARGO) fmt --manifest-path tests/bench/Cargo.toml -- --check
+
+clippy: setup-lint ## lints, warnings refused
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+docs: setup ## public documentation, warnings refused
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --lib --examples
+
+deny: setup-lint ## licences, sources and banned crates
+	@scripts/deny.sh
+
+arrows: setup ## the dependency edges that may not exist
+	@scripts/arrows.sh
+
+no-std: setup ## protocol, linked and run without the standard library
+	@scripts/no_std.sh
+
+contracts: setup ## committed artifacts recompiled and compared, forge's tests
+	@if [ -x contracts/check.sh ]; then contracts/check.sh; else echo "contracts: no check.sh here yet, nothing checked"; fi
+
+test: build verification ## every test, short forms
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	  echo "$(CARGO) nextest run --workspace"; \
+	  $(CARGO) nextest run --locked --workspace && $(CARGO) test --locked --workspace --doc --quiet; \
+	else \
+	  echo "$(CARGO) test --workspace (cargo-nextest is not installed)"; \
+	  $(CARGO) test --locked --workspace --quiet; \
+	fi
+
+verification: build ## docs/verification.md names only tests and commands that exist
+	@scripts/verification.sh
+
+soak: build ## the full numbers: kills, cycles, random histories; takes hours
+	WINDLASS_SOAK=1 PROPTEST_CASES=20000 $(CARGO) test --locked --workspace
+
+bench: setup ## figures beside stock rust-libp2p and iroh; QUICK=1 ends within 5 minutes once built
+	@scripts/bench.sh
+
+install: setup ## release binaries into PREFIX/bin (default ~/.local/bin)
+	$(CARGO) build --locked --release -p windlass-cli -p windlass-node -p windlass-testnet --bins
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	cd "$(CARGO_TARGET_DIR)/release" && install -m 755 $(BINARIES) "$(DESTDIR)$(PREFIX)/bin/"
