@@ -1,0 +1,113 @@
+//! Figures of Windlass's peers on this machine: throughput of one stream, and the time from dialling to
+//! the first byte back, for raw TCP, stock rust-libp2p and iroh, direct and through their relays.
+//!
+//! `peers run` starts each system as separate processes of this same program (`relay`, `listen`,
+//! `dial`), round after round over all systems, so that a change in the machine's mood meets all of them
+//! alike, and prints medians. It never judges: figures, no verdicts.
+
+mod part;
+mod system;
+mod systems;
+mod table;
+mod workload;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use part::Part;
+use system::System;
+use table::Samples;
+use workload::Effort;
+
+#[derive(Parser)]
+#[command(about = "Throughput and connection time of Windlass's peers, side by side")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measure every system in interleaved rounds and print a table of medians.
+    Run {
+        /// Fewer and shorter rounds: about two minutes.
+        #[arg(long)]
+        quick: bool,
+        /// Measure only the systems whose label contains this text.
+        #[arg(long, default_value = "")]
+        only: String,
+    },
+    /// One process of a measurement: forwards for the other two. Ends when its standard input does.
+    #[command(hide = true)]
+    Relay { system: String },
+    /// One process of a measurement: accepts streams. Ends when its standard input does.
+    #[command(hide = true)]
+    Listen {
+        system: String,
+        #[arg(long)]
+        relay: Option<String>,
+    },
+    /// One process of a measurement: opens streams, holds the clock, prints its samples as JSON.
+    #[command(hide = true)]
+    Dial {
+        system: String,
+        contact: String,
+        #[arg(long)]
+        relay: Option<String>,
+        #[command(flatten)]
+        effort: Effort,
+    },
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Run { quick, only } => run(quick, &only).await,
+        Command::Relay { system } => part::serve(system::named(&system)?.relay().await?).await,
+        Command::Listen { system, relay } => {
+            part::serve(system::named(&system)?.listen(relay.as_deref()).await?).await
+        }
+        Command::Dial { system, contact, relay, effort } => {
+            let system = system::named(&system)?;
+            let sample = workload::measure(system, &contact, relay.as_deref(), effort).await?;
+            println!("{}", serde_json::to_string(&sample)?);
+            Ok(())
+        }
+    }
+}
+
+async fn run(quick: bool, only: &str) -> Result<()> {
+    let (rounds, effort) = if quick { (5, Effort::QUICK) } else { (11, Effort::FULL) };
+    let mut measured: Vec<(&dyn System, Samples)> = system::ALL
+        .iter()
+        .filter(|system| system.label().contains(only))
+        .map(|system| (*system, Samples::default()))
+        .collect();
+    for round in 1..=rounds {
+        for (system, samples) in &mut measured {
+            eprintln!("round {round} of {rounds}: {}", system.label());
+            let sample = round_of(*system, effort).await.with_context(|| system.label())?;
+            samples.add(sample);
+        }
+    }
+    let rows: Vec<_> = measured.iter().map(|(system, samples)| (system.label(), samples)).collect();
+    print!("{}", table::render(&rows, rounds, effort));
+    Ok(())
+}
+
+/// One measurement of one system, in processes of its own that end with it.
+async fn round_of(system: &dyn System, effort: Effort) -> Result<workload::Sample> {
+    let label = system.label();
+    let relay = match system.relayed() {
+        true => Some(Part::start(&["relay", label]).await?),
+        false => None,
+    };
+    let through: Vec<&str> = relay.iter().flat_map(|relay| ["--relay", relay.contact()]).collect();
+    let listener = Part::start(&[&["listen", label][..], &through].concat()).await?;
+    let arguments = [&["dial", label, listener.contact()][..], &through].concat();
+    let line = part::output(&arguments, &effort.to_arguments()).await?;
+    listener.stop().await?;
+    if let Some(relay) = relay {
+        relay.stop().await?;
+    }
+    serde_json::from_str(&line).context("the dialling process printed no sample")
+}

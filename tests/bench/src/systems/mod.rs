@@ -1,0 +1,5 @@
+//! The systems measured, one file each.
+
+pub mod iroh;
+pub mod libp2p;
+pub mod raw;

@@ -1,0 +1,58 @@
+//! The table printed at the end: medians, and the spread that says how much to trust them.
+
+use crate::workload::{Effort, Sample};
+use std::fmt::Write as _;
+
+/// Everything measured of one system.
+#[derive(Default)]
+pub struct Samples {
+    megabytes_per_second: Vec<f64>,
+    connect_milliseconds: Vec<f64>,
+}
+
+impl Samples {
+    pub fn add(&mut self, sample: Sample) {
+        self.megabytes_per_second.push(sample.megabytes_per_second);
+        self.connect_milliseconds.extend(sample.connect_milliseconds);
+    }
+}
+
+/// A Markdown table, a row per system.
+pub fn render(rows: &[(&str, &Samples)], rounds: u32, effort: Effort) -> String {
+    let mut text = String::from(
+        "| system | one stream, MB/s | lowest–highest | connect + open + 1-byte echo, ms | 9 in 10 under |\n\
+         | --- | --- | --- | --- | --- |\n",
+    );
+    for (label, samples) in rows {
+        let throughput = sorted(&samples.megabytes_per_second);
+        let connect = sorted(&samples.connect_milliseconds);
+        let _ = writeln!(
+            text,
+            "| {label} | {:.0} | {:.0}–{:.0} | {:.2} | {:.2} |",
+            quantile(&throughput, 0.5),
+            quantile(&throughput, 0.0),
+            quantile(&throughput, 1.0),
+            quantile(&connect, 0.5),
+            quantile(&connect, 0.9),
+        );
+    }
+    let _ = writeln!(
+        text,
+        "\nMedians of {rounds} interleaved rounds, each {} MiB on one stream and {} connections, between processes \
+         on loopback. Relayed diallers already hold their connection to the relay when the clock starts.",
+        effort.mebibytes, effort.connections,
+    );
+    text
+}
+
+fn sorted(values: &[f64]) -> Vec<f64> {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+/// The value below which `share` of the sorted values lie; NaN of none.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((last as f64 * share).round() as usize).copied().unwrap_or(f64::NAN)
+}
