@@ -37,7 +37,7 @@ if [ ${#packages[@]} -gt 0 ]; then
     apt-get update -qq >&2
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >&2
   else
-    echo "setup: missing ${packages[*]}; run: sudo apt-get install -y ${packages[*]}" >&2
+    echo "setup: missing ${packages[*]}; run: sudo apt-get update && sudo apt-get install -y ${packages[*]}" >&2
     exit 2
   fi
 fi
