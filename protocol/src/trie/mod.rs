@@ -48,3 +48,6 @@ pub const ACCOUNT_TRIE: TrieId = B256::ZERO;
 
 /// Root of a trie without any leaf: keccak256 of the RLP of the empty string.
 pub const EMPTY_ROOT: B256 = b256!("56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421");
+
+#[cfg(test)]
+mod tests;

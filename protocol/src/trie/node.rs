@@ -14,6 +14,9 @@ pub(super) const RADIX: usize = 16;
 /// A trie node shorter than this, in bytes of RLP, stands inside its parent instead of its hash.
 pub(super) const HASHED_FROM_BYTES: usize = 32;
 
+/// RLP header of a 32-byte string.
+const HASH_CODE: u8 = EMPTY_STRING_CODE + 32;
+
 /// Why bytes are not a trie node in its only canonical form, or not one that belongs where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NodeError {
@@ -71,6 +74,7 @@ impl From<alloy_rlp::Error> for NodeError {
 }
 
 /// What a trie node says, borrowed from its bytes.
+#[expect(clippy::large_enum_variant, reason = "it lives for one step on the stack; a box would cost more")]
 pub(super) enum NodeView<'a> {
     /// The rest of one key and its value.
     Leaf { path: NibblePath, value: &'a [u8] },
@@ -87,39 +91,59 @@ pub(super) enum Reference<'a> {
     Empty,
     /// The child is kept on its own; this is keccak256 of it.
     Hash(&'a [u8; 32]),
-    /// The child itself, its whole RLP, under 32 bytes. Its inside is checked when it is walked into.
+    /// The child itself, its whole RLP, under 32 bytes.
     Embedded(&'a [u8]),
 }
 
-#[derive(Clone, Copy)]
 struct Item<'a> {
     list: bool,
     payload: &'a [u8],
     whole: &'a [u8],
 }
 
-/// Decodes exactly one trie node, refusing every form but the canonical one.
+/// Decodes exactly one trie node, refusing every form but the canonical one, in the node itself and in all
+/// that are embedded in it.
 pub(super) fn decode(rlp: &[u8]) -> Result<NodeView<'_>, NodeError> {
+    let view = decode_outer(rlp)?;
+    // Each one lies inside a former one, so this ends; the list stays empty in nearly all tries.
+    let mut embedded = Vec::new();
+    view.list_embedded(&mut embedded);
+    while let Some(inner) = embedded.pop() {
+        decode_outer(inner)?.list_embedded(&mut embedded);
+    }
+    Ok(view)
+}
+
+impl<'a> NodeView<'a> {
+    fn list_embedded(&self, list: &mut Vec<&'a [u8]>) {
+        let children = match self {
+            Self::Leaf { .. } => &[],
+            Self::Extension { child, .. } => core::slice::from_ref(child),
+            Self::Branch(children) => children.as_slice(),
+        };
+        list.extend(children.iter().filter_map(|child| match child {
+            Reference::Embedded(rlp) => Some(*rlp),
+            _ => None,
+        }));
+    }
+}
+
+fn decode_outer(rlp: &[u8]) -> Result<NodeView<'_>, NodeError> {
     let mut after = rlp;
     let mut payload = Header::decode_bytes(&mut after, true)?;
     if !after.is_empty() {
         return Err(NodeError::TrailingBytes);
     }
-    let mut items = [Item { list: false, payload: &[], whole: &[] }; RADIX + 1];
-    let mut count = 0;
-    while !payload.is_empty() {
-        *items.get_mut(count).ok_or(NodeError::ItemCount)? = next_item(&mut payload)?;
-        count += 1;
-    }
-    match count {
-        2 => decode_short(items[0], items[1]),
-        17 => decode_branch(&items),
-        _ => Err(NodeError::ItemCount),
-    }
+    let first = next_item(&mut payload)?;
+    let second = next_item(&mut payload)?;
+    if payload.is_empty() { decode_short(first, second) } else { decode_branch(first, second, payload) }
 }
 
 fn next_item<'a>(input: &mut &'a [u8]) -> Result<Item<'a>, NodeError> {
     let start = *input;
+    if start.is_empty() {
+        return Err(NodeError::ItemCount);
+    }
     let header = Header::decode(input)?;
     let (payload, rest) = input.split_at(header.payload_length);
     *input = rest;
@@ -146,20 +170,43 @@ fn decode_short<'a>(path: Item<'a>, content: Item<'a>) -> Result<NodeView<'a>, N
     Ok(NodeView::Leaf { path, value: content.payload })
 }
 
-fn decode_branch<'a>(items: &[Item<'a>; RADIX + 1]) -> Result<NodeView<'a>, NodeError> {
-    let [children @ .., value] = items;
+fn decode_branch<'a>(
+    first: Item<'a>,
+    second: Item<'a>,
+    mut rest: &'a [u8],
+) -> Result<NodeView<'a>, NodeError> {
+    let mut children = [Reference::Empty; RADIX];
+    children[0] = reference(first)?;
+    children[1] = reference(second)?;
+    for child in &mut children[2..] {
+        *child = next_reference(&mut rest)?;
+    }
+    let value = next_item(&mut rest)?;
+    if !rest.is_empty() {
+        return Err(NodeError::ItemCount);
+    }
     if value.list || !value.payload.is_empty() {
         return Err(NodeError::BranchValue);
     }
-    let mut references = [Reference::Empty; RADIX];
-    for (slot, item) in references.iter_mut().zip(children) {
-        *slot = reference(*item)?;
-    }
-    let children = references.iter().filter(|child| !matches!(child, Reference::Empty)).count();
-    if children < 2 {
+    if children.iter().filter(|child| !matches!(child, Reference::Empty)).count() < 2 {
         return Err(NodeError::LoneChild);
     }
-    Ok(NodeView::Branch(references))
+    Ok(NodeView::Branch(children))
+}
+
+/// Reads a reference; the two forms that nearly all have take a short way.
+fn next_reference<'a>(input: &mut &'a [u8]) -> Result<Reference<'a>, NodeError> {
+    if let Some((&first, rest)) = input.split_first() {
+        if first == EMPTY_STRING_CODE {
+            *input = rest;
+            return Ok(Reference::Empty);
+        }
+        if let (HASH_CODE, Some((hash, rest))) = (first, rest.split_first_chunk()) {
+            *input = rest;
+            return Ok(Reference::Hash(hash));
+        }
+    }
+    reference(next_item(input)?)
 }
 
 fn reference(item: Item<'_>) -> Result<Reference<'_>, NodeError> {
@@ -245,7 +292,7 @@ impl Link {
         match self {
             Self::Empty => out.push(EMPTY_STRING_CODE),
             Self::Hash(hash) => {
-                out.push(EMPTY_STRING_CODE + 32);
+                out.push(HASH_CODE);
                 out.extend_from_slice(hash.as_slice());
             }
             Self::Embedded(rlp) => out.extend_from_slice(rlp),

@@ -169,3 +169,82 @@ impl fmt::Debug for NibblePath {
         write!(f, "NibblePath({self})")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_path() -> impl Strategy<Value = Vec<u8>> {
+        // Few different nibbles, so that paths share prefixes.
+        prop::collection::vec(prop_oneof![0..2_u8, 0..16_u8], 0..=64)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<(Vec<u8>, bool)> {
+        NibblePath::decode_hex_prefix(bytes).map(|(path, leaf)| (path.to_bytes(), leaf))
+    }
+
+    /// The examples of the yellow paper's predecessor, the wiki page on Patricia trees.
+    #[test]
+    fn hex_prefix_forms_are_the_known_ones() {
+        let encode = |nibbles: &[u8], leaf| {
+            let mut out = Vec::new();
+            NibblePath::from_bytes(nibbles).unwrap().encode_hex_prefix(leaf, &mut out);
+            out
+        };
+        assert_eq!(encode(&[1, 2, 3, 4, 5], false), [0x83, 0x11, 0x23, 0x45]);
+        assert_eq!(encode(&[0, 1, 2, 3, 4, 5], false), [0x84, 0x00, 0x01, 0x23, 0x45]);
+        assert_eq!(encode(&[0, 15, 1, 12, 11, 8], true), [0x84, 0x20, 0x0f, 0x1c, 0xb8]);
+        assert_eq!(encode(&[15, 1, 12, 11, 8], true), [0x83, 0x3f, 0x1c, 0xb8]);
+        assert_eq!(encode(&[7], true), [0x37], "a lone byte is its own RLP");
+        assert_eq!(encode(&[], true), [0x20]);
+    }
+
+    #[test]
+    fn other_hex_prefix_forms_are_refused() {
+        assert_eq!(decode(&[]), None);
+        assert_eq!(decode(&[0x40]), None);
+        assert_eq!(decode(&[0x01, 0x23]), None);
+        assert_eq!(decode(&[0x2f]), None);
+        assert_eq!(decode(&[0x20; 33]).map(|(nibbles, _)| nibbles.len()), Some(64));
+        assert_eq!(decode(&[0x20; 34]), None);
+        assert_eq!(decode(&[0x30; 32]).map(|(nibbles, _)| nibbles.len()), Some(63));
+        assert_eq!(decode(&[0x30; 33]), None);
+    }
+
+    #[test]
+    fn bytes_that_are_no_path_are_refused() {
+        assert_eq!(NibblePath::from_bytes(&[16]), None);
+        assert_eq!(NibblePath::from_bytes(&[0; 65]), None);
+        assert_eq!(NibblePath::from_bytes(&[15; 64]), Some(NibblePath::from_key(&B256::repeat_byte(0xff))));
+    }
+
+    proptest! {
+        #[test]
+        fn paths_survive_both_codecs(nibbles in any_path(), leaf: bool) {
+            let path = NibblePath::from_bytes(&nibbles).unwrap();
+            prop_assert_eq!(path.to_bytes(), nibbles.clone());
+            let mut rlp = Vec::new();
+            path.encode_hex_prefix(leaf, &mut rlp);
+            let bytes = alloy_rlp::Header::decode_bytes(&mut rlp.as_slice(), false).unwrap();
+            prop_assert_eq!(decode(bytes), Some((nibbles, leaf)));
+        }
+
+        #[test]
+        fn paths_behave_as_strings_of_nibbles(a in any_path(), b in any_path(), cut in 0..=64_usize) {
+            let (left, right) = (NibblePath::from_bytes(&a).unwrap(), NibblePath::from_bytes(&b).unwrap());
+            prop_assert_eq!(left.cmp(&right), a.cmp(&b));
+            prop_assert_eq!(left == right, a == b);
+            let shared = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+            prop_assert_eq!(left.common(&right), shared);
+            prop_assert_eq!(left.starts_with(&right), a.starts_with(&b));
+            let cut = cut.min(a.len());
+            let (head, tail) = (left.prefix(cut), left.suffix(cut));
+            prop_assert_eq!((head.to_bytes(), tail.to_bytes()), (a[..cut].to_vec(), a[cut..].to_vec()));
+            prop_assert_eq!(head.join(&tail), left);
+            prop_assert!(tail.follows(&left, cut));
+            prop_assert_eq!(right.follows(&left, cut), a[cut..].starts_with(&b));
+        }
+    }
+}

@@ -137,3 +137,123 @@ fn hash(input: &mut &[u8]) -> Result<B256, ValueError> {
     let bytes = Header::decode_bytes(input, false)?;
     B256::try_from(bytes).map_err(|_| ValueError::Length)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use alloc::vec;
+    use alloy_primitives::hex;
+    use proptest::prelude::*;
+
+    fn slot_error(rlp: &[u8]) -> ValueError {
+        match decode_slot_value(rlp) {
+            Err(ProofError::SlotValue(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn account_error(rlp: &[u8]) -> ValueError {
+        match Account::decode(rlp) {
+            Err(ProofError::Account(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn sample() -> Account {
+        let (storage_root, code_hash) = (B256::repeat_byte(0x11), B256::repeat_byte(0x22));
+        Account { nonce: 1, balance: U256::from(0x0de0_b6b3_a764_0000_u64), storage_root, code_hash }
+    }
+
+    #[test]
+    fn slot_values_have_known_bytes() {
+        assert_eq!(encode_slot_value(&B256::with_last_byte(1)), [0x01]);
+        assert_eq!(encode_slot_value(&B256::with_last_byte(0x80)), [0x81, 0x80]);
+        assert_eq!(encode_slot_value(&B256::left_padding_from(&[4, 0])), [0x82, 4, 0]);
+        assert_eq!(encode_slot_value(&B256::repeat_byte(9)), [&[0xa0][..], &[9; 32]].concat());
+        assert_eq!(slot_change(&B256::ZERO), None);
+        assert_eq!(slot_change(&B256::with_last_byte(1)), Some(vec![0x01]));
+    }
+
+    #[test]
+    fn other_slot_values_are_refused() {
+        use alloy_rlp::Error;
+        assert_eq!(slot_error(&[]), ValueError::Rlp(Error::InputTooShort));
+        assert_eq!(slot_error(&[0xc0]), ValueError::Rlp(Error::UnexpectedList));
+        assert_eq!(slot_error(&[0x81, 0x7f]), ValueError::Rlp(Error::NonCanonicalSingleByte));
+        assert_eq!(slot_error(&[0x80]), ValueError::Zero);
+        assert_eq!(slot_error(&[0x00]), ValueError::LeadingZero);
+        assert_eq!(slot_error(&[0x82, 0, 1]), ValueError::LeadingZero);
+        assert_eq!(slot_error(&[0x01, 0x01]), ValueError::TrailingBytes);
+        assert_eq!(slot_error(&[&[0xa1][..], &[1; 33]].concat()), ValueError::Length);
+    }
+
+    #[test]
+    fn accounts_have_known_bytes() {
+        let expected = [&hex!("f84c01880de0b6b3a7640000a0")[..], &[0x11; 32], &[0xa0], &[0x22; 32]];
+        assert_eq!(sample().encode(), expected.concat());
+        let empty = Account::default().encode();
+        assert_eq!(empty[..5], hex!("f8448080a0"));
+        assert_eq!(Account::decode(&empty), Ok(Account::default()));
+    }
+
+    #[test]
+    fn other_accounts_are_refused() {
+        use alloy_rlp::Error;
+        let good = sample().encode();
+        let with = |from: &[u8], to: &[u8]| {
+            hex::decode(hex::encode(&good).replace(&hex::encode(from), &hex::encode(to)))
+        };
+        assert_eq!(account_error(&[]), ValueError::Rlp(Error::InputTooShort));
+        assert_eq!(account_error(&[0x80]), ValueError::Rlp(Error::UnexpectedString));
+        assert_eq!(account_error(&good[..good.len() - 1]), ValueError::Rlp(Error::InputTooShort));
+        assert_eq!(account_error(&[&good[..], &[0]].concat()), ValueError::TrailingBytes);
+        assert_eq!(account_error(&with(&[0x4c, 0x01], &[0x4c, 0x00]).unwrap()), ValueError::LeadingZero);
+        assert_eq!(
+            account_error(&with(&[0x4c, 0x01], &[0x4d, 0x81, 0x01]).unwrap()),
+            ValueError::Rlp(Error::NonCanonicalSingleByte)
+        );
+        assert_eq!(account_error(&with(&[0x88, 0x0d], &[0x88, 0x00]).unwrap()), ValueError::LeadingZero);
+        let nine_byte_nonce = [&[0x55, 0x89][..], &[1; 9]].concat();
+        assert_eq!(account_error(&with(&[0x4c, 0x01], &nine_byte_nonce).unwrap()), ValueError::Length);
+        let short_hash = with(&[0xa0, 0x11, 0x11], &[0x9f, 0x11]).unwrap();
+        assert_eq!(account_error(&with_length(short_hash, 0x4b)), ValueError::Length);
+        // A fifth field.
+        assert_eq!(account_error(&with_length([&good[..], &[1]].concat(), 0x4d)), ValueError::TrailingBytes);
+        // Only three.
+        let three = with_length(good[..good.len() - 33].to_vec(), 0x4c - 33);
+        assert!(matches!(account_error(&three), ValueError::Rlp(_)));
+    }
+
+    fn with_length(mut rlp: Vec<u8>, length: u8) -> Vec<u8> {
+        rlp[1] = length;
+        rlp
+    }
+
+    proptest! {
+        #[test]
+        fn slot_values_survive(bytes: [u8; 32], zeros in 0..32_usize) {
+            let mut value = B256::from(bytes);
+            value[..zeros].fill(0);
+            prop_assume!(!value.is_zero());
+            prop_assert_eq!(decode_slot_value(&encode_slot_value(&value)), Ok(value));
+        }
+
+        #[test]
+        fn accounts_survive(nonce: u64, balance: [u8; 32], zeros in 0..=32_usize, root: [u8; 32], code: [u8; 32]) {
+            let mut balance = balance;
+            balance[..zeros].fill(0);
+            let balance = U256::from_be_bytes(balance);
+            let account = Account { nonce, balance, storage_root: root.into(), code_hash: code.into() };
+            prop_assert_eq!(Account::decode(&account.encode()), Ok(account));
+        }
+
+        /// What is decoded is the only form: it encodes to the same bytes.
+        #[test]
+        fn decoded_slots_encode_to_the_same_bytes(bytes in prop::collection::vec(any::<u8>(), 0..36)) {
+            if let Ok(value) = decode_slot_value(&bytes) {
+                prop_assert_eq!(encode_slot_value(&value), bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The newest proven value of every slot a device cares about, and how fresh it is.
+//!
+//! "Never back" lives here: a value proven under an older head never replaces one proven under a newer
+//! head. The table is bounded: slots in use are pinned, the others are forgotten when room is needed.
+
+use crate::bundle::VerifiedBundle;
+use crate::slot::Slot;
+use alloc::collections::BTreeMap;
+use alloy_primitives::B256;
+
+/// Slots a table keeps. Beyond it, everything unpinned is forgotten.
+pub const MAX_EVIDENCE: usize = 8_192;
+
+/// What is known of one slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Proven {
+    /// The value, zero for a proven absence.
+    pub value: B256,
+    /// The block it was proven under.
+    pub number: u64,
+    /// That block's timestamp, Unix seconds.
+    pub timestamp: u64,
+    /// The latest Unix second at which a threshold of members vouched for a head that has this value.
+    pub attested_at: u64,
+    storage_root: B256,
+    pins: u32,
+}
+
+/// The newest proven values, by slot.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    slots: BTreeMap<Slot, Proven>,
+}
+
+impl Evidence {
+    /// Takes in a bundle: newer values replace older ones, and values proven under the same storage root
+    /// are as fresh as the bundle's head. Returns the slots whose value changed.
+    pub fn observe(&mut self, bundle: &VerifiedBundle) -> alloc::vec::Vec<Slot> {
+        let head = bundle.head();
+        let mut changed = alloc::vec::Vec::new();
+        for (slot, value) in bundle.values() {
+            let fresh = Proven {
+                value: *value,
+                number: head.number(),
+                timestamp: head.header().timestamp,
+                attested_at: head.attested_at(),
+                storage_root: bundle.storage_root(),
+                pins: 0,
+            };
+            if self.replace(*slot, fresh) {
+                changed.push(*slot);
+            }
+        }
+        self.refresh(bundle);
+        changed
+    }
+
+    fn replace(&mut self, slot: Slot, fresh: Proven) -> bool {
+        if let Some(known) = self.slots.get_mut(&slot) {
+            if fresh.number < known.number {
+                return false;
+            }
+            let changed = known.value != fresh.value;
+            let attested_at = if changed || fresh.number > known.number {
+                fresh.attested_at
+            } else {
+                fresh.attested_at.max(known.attested_at)
+            };
+            *known = Proven { attested_at, pins: known.pins, ..fresh };
+            return changed;
+        }
+        if self.slots.len() >= MAX_EVIDENCE {
+            self.slots.retain(|_, proven| proven.pins > 0);
+        }
+        if self.slots.len() < MAX_EVIDENCE {
+            self.slots.insert(slot, fresh);
+        }
+        true
+    }
+
+    /// While the storage root holds, nothing in the registry changed: what was proven under it is proven now.
+    fn refresh(&mut self, bundle: &VerifiedBundle) {
+        let head = bundle.head();
+        for proven in self.slots.values_mut() {
+            if proven.storage_root == bundle.storage_root() && proven.number <= head.number() {
+                proven.number = head.number();
+                proven.timestamp = head.header().timestamp;
+                proven.attested_at = proven.attested_at.max(head.attested_at());
+            }
+        }
+    }
+
+    /// What is known of a slot.
+    pub fn lookup(&self, slot: Slot) -> Option<&Proven> {
+        self.slots.get(&slot)
+    }
+
+    /// Keeps a known slot until [`Evidence::unpin`]; calls nest. False if the slot is not known.
+    pub fn pin(&mut self, slot: Slot) -> bool {
+        self.slots.get_mut(&slot).map(|proven| proven.pins += 1).is_some()
+    }
+
+    /// Ends one [`Evidence::pin`].
+    pub fn unpin(&mut self, slot: Slot) {
+        if let Some(proven) = self.slots.get_mut(&slot) {
+            proven.pins = proven.pins.saturating_sub(1);
+        }
+    }
+
+    /// How many slots are known.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether no slot is known.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn insert(&mut self, slot: Slot, value: B256, number: u64, attested_at: u64) -> bool {
+        let storage_root = B256::with_last_byte(number as u8);
+        self.replace(slot, Proven { value, number, timestamp: attested_at, attested_at, storage_root, pins: 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLOT: Slot = Slot::Fleet(1);
+
+    #[test]
+    fn an_older_head_never_replaces_a_newer_value() {
+        let mut evidence = Evidence::default();
+        evidence.insert(SLOT, B256::repeat_byte(2), 10, 100);
+        assert!(!evidence.insert(SLOT, B256::repeat_byte(1), 9, 200));
+        assert_eq!(evidence.lookup(SLOT).map(|p| (p.value, p.attested_at)), Some((B256::repeat_byte(2), 100)));
+        assert!(evidence.insert(SLOT, B256::repeat_byte(3), 11, 150));
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_keeps_what_is_pinned() {
+        let mut evidence = Evidence::default();
+        evidence.insert(SLOT, B256::ZERO, 1, 1);
+        assert!(evidence.pin(SLOT));
+        assert!(!evidence.pin(Slot::Fleet(999_999)));
+        for fleet in 2..(2 * MAX_EVIDENCE as u64) {
+            evidence.insert(Slot::Fleet(fleet), B256::ZERO, 1, 1);
+            assert!(evidence.len() <= MAX_EVIDENCE);
+        }
+        assert!(evidence.lookup(SLOT).is_some());
+        evidence.unpin(SLOT);
+        for fleet in 2..(2 * MAX_EVIDENCE as u64) {
+            evidence.insert(Slot::Fleet(fleet), B256::ZERO, 1, 1);
+        }
+        assert!(evidence.lookup(SLOT).is_none());
+    }
+}

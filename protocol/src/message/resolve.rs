@@ -1,0 +1,122 @@
+//! `/windlass/resolve/1`: one request, one response, then the stream ends.
+
+use crate::bundle::Bundle;
+use crate::question::{MAX_QUESTIONS, Question};
+use crate::route::SignedRoute;
+use crate::wire;
+use alloc::string::String;
+use alloc::vec::Vec;
+use rlp::{Decodable, DecoderError, Encodable, Rlp, RlpStream};
+
+/// Most bytes of a request.
+pub const MAX_REQUEST_BYTES: usize = 4_096;
+/// Most routes in one answer: one per question that leads to a device.
+pub const MAX_ROUTES: usize = MAX_QUESTIONS;
+/// Most bytes of a refusal's explanation.
+const MAX_TEXT_BYTES: usize = 256;
+
+/// Questions, all answered under one head. RLP `[[question…]]`. None asks for the head alone.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Request {
+    /// At most [`MAX_QUESTIONS`].
+    pub questions: Vec<Question>,
+}
+
+impl Encodable for Request {
+    fn rlp_append(&self, s: &mut RlpStream) {
+        s.begin_list(1).append_list(&self.questions);
+    }
+}
+
+impl Decodable for Request {
+    fn decode(rlp: &Rlp<'_>) -> Result<Self, DecoderError> {
+        Ok(Self { questions: wire::list(&wire::fields(rlp, 1)?[0], MAX_QUESTIONS)? })
+    }
+}
+
+/// A node's answer: RLP `[0, bundle, [route…]]` or `[1, reason, text]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Response {
+    /// Proofs of every slot the questions expand to, and the routes of the devices they lead to, where the
+    /// node holds one.
+    Proven {
+        /// Head and proofs.
+        bundle: Bundle,
+        /// Unverified until checked against the proven record.
+        routes: Vec<SignedRoute>,
+    },
+    /// No answer.
+    Refused {
+        /// Why.
+        reason: Reason,
+        /// For people.
+        text: String,
+    },
+}
+
+/// Why a node does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// 1: it can't prove anything yet, or any more.
+    #[error("the node has no attested head to prove under")]
+    NotReady,
+    /// 2: the answer would not fit one bundle.
+    #[error("the answer is larger than one bundle")]
+    TooLarge,
+    /// 3: too many requests.
+    #[error("too many requests")]
+    RateLimited,
+    /// 4: the request made no sense.
+    #[error("the node did not understand the request")]
+    Malformed,
+    /// Any other number: of a later version.
+    #[error("the node refused for an unknown reason")]
+    Unknown,
+}
+
+impl Reason {
+    fn code(self) -> u8 {
+        match self {
+            Self::NotReady => 1,
+            Self::TooLarge => 2,
+            Self::RateLimited => 3,
+            Self::Malformed => 4,
+            Self::Unknown => 255,
+        }
+    }
+
+    fn from_code(code: u8) -> Self {
+        match code {
+            1 => Self::NotReady,
+            2 => Self::TooLarge,
+            3 => Self::RateLimited,
+            4 => Self::Malformed,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl Encodable for Response {
+    fn rlp_append(&self, s: &mut RlpStream) {
+        match self {
+            Self::Proven { bundle, routes } => {
+                s.begin_list(3).append(&0u8).append(bundle).append_list(routes);
+            }
+            Self::Refused { reason, text } => {
+                s.begin_list(3).append(&1u8).append(&reason.code()).append(text);
+            }
+        }
+    }
+}
+
+impl Decodable for Response {
+    fn decode(rlp: &Rlp<'_>) -> Result<Self, DecoderError> {
+        let f = wire::fields(rlp, 3)?;
+        match f[0].as_val::<u8>()? {
+            0 => Ok(Self::Proven { bundle: f[1].as_val()?, routes: wire::list(&f[2], MAX_ROUTES)? }),
+            1 if f[2].data()?.len() > MAX_TEXT_BYTES => Err(DecoderError::RlpIsTooBig),
+            1 => Ok(Self::Refused { reason: Reason::from_code(f[1].as_val()?), text: f[2].as_val()? }),
+            _ => Err(DecoderError::Custom("an unknown kind of response")),
+        }
+    }
+}
