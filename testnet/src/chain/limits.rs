@@ -1,0 +1,43 @@
+//! Bounds of everything a client of the chain can send or make it keep, each with its unit and reason.
+
+/// Blocks whose state can be read and proven, the newest included: as many as EIP-2935 remembers hashes of.
+pub(crate) const STATE_WINDOW_BLOCKS: u64 = 8_192;
+
+/// Bytes of one request body: what geth takes, and room for a batch of large contract creations.
+pub(crate) const MAX_REQUEST_BYTES: usize = 5 * 1024 * 1024;
+
+/// Calls in one batch: as many as geth takes.
+pub(crate) const MAX_BATCH_CALLS: usize = 1_000;
+
+/// Transactions waiting in the pool: a load generator's minute at 1,000 per second.
+pub(crate) const MAX_POOLED_TRANSACTIONS: usize = 65_536;
+
+/// Bytes of one encoded transaction: what geth's pool takes.
+pub(crate) const MAX_TRANSACTION_BYTES: usize = 128 * 1024;
+
+/// Logs in one answer; a client that gets the error asks for fewer blocks at a time.
+pub(crate) const MAX_LOGS_PER_ANSWER: usize = 20_000;
+
+/// Addresses, or alternatives at one topic, in one log filter.
+pub(crate) const MAX_FILTER_ALTERNATIVES: usize = 1_000;
+
+/// Blocks of one fee history: what geth takes.
+pub(crate) const MAX_FEE_HISTORY_BLOCKS: u64 = 1_024;
+
+/// Percentiles of one fee history: what geth takes.
+pub(crate) const MAX_FEE_PERCENTILES: usize = 100;
+
+/// Storage keys of one `eth_getProof`: what geth takes.
+pub(crate) const MAX_PROOF_KEYS: usize = 1_024;
+
+/// Blocks one `evm_mine` or one reorg makes.
+pub(crate) const MAX_BLOCKS_PER_CALL: u64 = 10_000;
+
+/// Blocks kept by hash after a reorg took them off the chain, so that a follower can still ask for them.
+pub(crate) const MAX_ORPHANS: usize = 1_024;
+
+/// Gas of one transaction (EIP-7825).
+pub(crate) const MAX_TRANSACTION_GAS: u64 = 16_777_216;
+
+/// Seconds a shutdown waits for requests under way.
+pub(crate) const SHUTDOWN_SECONDS: u64 = 2;

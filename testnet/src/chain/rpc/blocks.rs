@@ -1,0 +1,78 @@
+//! Methods about blocks and what is in them.
+
+use super::argument::{Arguments, Quantity};
+use super::error::RpcError;
+use super::reference::BlockReference;
+use super::{hex, quantity, view};
+use crate::chain::{Shared, unix_seconds};
+use serde_json::Value;
+use std::sync::Arc;
+use windlass_protocol::B256;
+
+/// `eth_blockNumber`
+pub(super) fn number(shared: &Shared) -> Result<Value, RpcError> {
+    Ok(quantity(shared.read().height()))
+}
+
+/// `eth_getBlockByNumber`, `eth_getBlockByHash`: the block, or null. The pending block has the hash that it
+/// would have if it were made now.
+pub(super) fn block(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+    let reference: BlockReference = arguments.required()?;
+    let full = arguments.optional()?.unwrap_or(false);
+    let ledger = shared.read();
+    if reference == BlockReference::Pending {
+        return view::json(view::block(&ledger.pending(unix_seconds())?.block, full));
+    }
+    view::json(reference.find(&ledger).map(|block| view::block(block, full)))
+}
+
+/// `eth_getBlockTransactionCountByNumber`, `eth_getBlockTransactionCountByHash`
+pub(super) fn transaction_count(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+    let reference: BlockReference = arguments.required()?;
+    let ledger = shared.read();
+    let count = reference.find(&ledger).map(|block| quantity(block.included.len() as u64));
+    view::json(count)
+}
+
+/// `eth_getBlockReceipts`: all receipts of a block, or null.
+pub(super) fn receipts(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+    let reference: BlockReference = arguments.required()?;
+    let ledger = shared.read();
+    let Some(block) = reference.find(&ledger) else { return Ok(Value::Null) };
+    let receipts: Vec<_> =
+        (0..block.included.len()).filter_map(|index| view::receipt(block, index)).collect();
+    view::json(receipts)
+}
+
+/// `eth_getTransactionByHash`: also of a transaction that waits.
+pub(super) fn transaction(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+    let hash: B256 = arguments.required()?;
+    let ledger = shared.read();
+    match ledger.place(&hash) {
+        Some(place) => view::json(view::transaction(&place.block, place.index)),
+        None => view::json(ledger.pool.find(&hash).map(view::waiting)),
+    }
+}
+
+/// `eth_getTransactionByBlockNumberAndIndex`, `eth_getTransactionByBlockHashAndIndex`
+pub(super) fn transaction_at(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+    let reference: BlockReference = arguments.required()?;
+    let Quantity(index) = arguments.required()?;
+    let index = usize::try_from(index).unwrap_or(usize::MAX);
+    let ledger = shared.read();
+    view::json(reference.find(&ledger).and_then(|block| view::transaction(block, index)))
+}
+
+/// `eth_getTransactionReceipt`: the receipt, or null while the transaction waits or isn't known.
+pub(super) fn receipt(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+    let hash: B256 = arguments.required()?;
+    let place = shared.read().place(&hash);
+    view::json(place.and_then(|place| view::receipt(&place.block, place.index)))
+}
+
+/// `debug_getRawHeader`: the RLP of a header, whose keccak256 is the block's hash.
+pub(super) fn raw_header(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+    let reference: BlockReference = arguments.required()?;
+    let block = Arc::clone(reference.require(&shared.read())?);
+    Ok(hex(alloy_rlp::encode(&block.header)))
+}

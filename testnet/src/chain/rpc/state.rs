@@ -1,0 +1,89 @@
+//! Methods about accounts and their storage, after any block of the window.
+
+use super::argument::{Arguments, Slot};
+use super::error::RpcError;
+use super::reference::BlockReference;
+use super::{hex, quantity, view};
+use crate::chain::Shared;
+use crate::chain::ledger::Ledger;
+use crate::chain::limits::MAX_PROOF_KEYS;
+use crate::chain::state::StateAt;
+use alloy::rpc::types::serde_helpers::JsonStorageKey;
+use alloy::rpc::types::{EIP1186AccountProofResponse, EIP1186StorageProof};
+use serde_json::Value;
+use windlass_protocol::{Address, B256};
+
+/// The block argument, which may be left out.
+fn reference(arguments: &mut Arguments) -> Result<BlockReference, RpcError> {
+    Ok(arguments.optional()?.unwrap_or(BlockReference::Latest))
+}
+
+fn state_at<'a>(ledger: &'a Ledger, reference: &BlockReference) -> Result<StateAt<'a>, RpcError> {
+    Ok(ledger.state(reference.require(ledger)?)?)
+}
+
+/// `eth_getTransactionCount`: an account's nonce; with `pending`, counting what waits.
+pub(super) fn nonce(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+    let (address, reference) = (arguments.required()?, reference(arguments)?);
+    let ledger = shared.read();
+    if reference == BlockReference::Pending {
+        return Ok(quantity(ledger.pending_nonce(address)?));
+    }
+    let account = state_at(&ledger, &reference)?.account(address)?;
+    Ok(quantity(account.map_or(0, |account| account.nonce)))
+}
+
+/// `eth_getBalance`
+pub(super) fn balance(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+    let (address, reference) = (arguments.required()?, reference(arguments)?);
+    let ledger = shared.read();
+    let account = state_at(&ledger, &reference)?.account(address)?.unwrap_or_default();
+    view::json(account.balance)
+}
+
+/// `eth_getCode`
+pub(super) fn code(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+    let (address, reference) = (arguments.required()?, reference(arguments)?);
+    let ledger = shared.read();
+    let state = state_at(&ledger, &reference)?;
+    let account = state.account(address)?.unwrap_or_default();
+    Ok(hex(state.code(account.code_hash)?.bytes()))
+}
+
+/// `eth_getStorageAt`: always 32 bytes.
+pub(super) fn slot(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+    let address: Address = arguments.required()?;
+    let Slot(slot) = arguments.required()?;
+    let reference = reference(arguments)?;
+    let ledger = shared.read();
+    let value = state_at(&ledger, &reference)?.slot(address, slot)?;
+    view::json(B256::from(value.to_be_bytes()))
+}
+
+/// `eth_getProof` (EIP-1186)
+pub(super) fn proof(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+    let address: Address = arguments.required()?;
+    let slots: Vec<Slot> = arguments.optional()?.unwrap_or_default();
+    let reference = reference(arguments)?;
+    if slots.len() > MAX_PROOF_KEYS {
+        return Err(RpcError::too_much(format!("too many keys: {}, at most {MAX_PROOF_KEYS}", slots.len())));
+    }
+    let slots: Vec<_> = slots.into_iter().map(|Slot(slot)| slot).collect();
+    let ledger = shared.read();
+    let proven = state_at(&ledger, &reference)?.prove(address, &slots)?;
+    let account = proven.account.unwrap_or_default();
+    let storage_proof = proven.slots.into_iter().map(|proven| EIP1186StorageProof {
+        key: JsonStorageKey::Hash(B256::from(proven.slot.to_be_bytes())),
+        value: proven.value,
+        proof: proven.proof,
+    });
+    view::json(EIP1186AccountProofResponse {
+        address,
+        balance: account.balance,
+        code_hash: account.code_hash,
+        nonce: account.nonce,
+        storage_hash: account.storage_root,
+        account_proof: proven.proof,
+        storage_proof: storage_proof.collect(),
+    })
+}
