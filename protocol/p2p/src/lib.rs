@@ -1,1 +1,30 @@
-//! windlass-p2p
+//! What nodes and devices share on libp2p: who a peer is, how messages are framed, how streams are
+//! opened and accepted, how a relay is configured, and how a swarm is put together.
+//!
+//! Nothing here knows the registry: whether a peer may do what it asks is decided above, by the node
+//! or the client. Nothing here owns a task either: a swarm is driven by the one task of whoever built
+//! it, and the bytes of streams never pass through that task.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`identity`] | secret key → libp2p key pair; PeerId ↔ key address |
+//! | [`frame`] | one length-prefixed frame, read or written |
+//! | [`path`] | direct or relayed, and which is better |
+//! | [`streams`] | the behaviour that opens and accepts streams, and its handle |
+//! | [`relay`] | the relay server and client, with the stock caps lifted |
+//! | [`admission`] | refuses peers whose key isn't secp256k1 |
+//! | [`swarm`] | transports and behaviours of a node and of a device |
+//! | [`limits`] | every bound |
+
+pub mod admission;
+pub mod frame;
+pub mod identity;
+pub mod limits;
+pub mod path;
+pub mod relay;
+pub mod streams;
+pub mod swarm;
+
+pub use libp2p::{self, Multiaddr, PeerId, StreamProtocol};
+pub use path::{Path, Transport};
+pub use streams::{Control, Incoming, OpenError, PeerStream};

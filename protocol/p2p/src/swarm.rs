@@ -1,0 +1,264 @@
+//! A node's and a device's swarm: which transports, which behaviours, in which order.
+//!
+//! It starts no task: whoever builds a swarm polls it, from one task, and that task waits for nothing
+//! else. Listening, external addresses and reservations are the owner's business too.
+
+use std::convert::Infallible;
+
+use libp2p::{
+    Swarm, SwarmBuilder, connection_limits, connection_limits::ConnectionLimits, identify,
+    identity::PublicKey, noise, ping, swarm::NetworkBehaviour, tcp, yamux,
+};
+use windlass_protocol::SecretKey;
+
+use crate::{
+    admission, identity, limits,
+    relay::{self, RelayLimits},
+    streams::{self, Control},
+};
+
+/// What our side calls itself to identify; it says which wire formats to expect, not which release.
+pub const PROTOCOL_VERSION: &str = "/windlass/1";
+
+/// Why a swarm couldn't be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Noise couldn't take the key.
+    #[error("can't set up Noise with this key: {0}")]
+    Noise(#[from] noise::Error),
+}
+
+/// The behaviours of a node; the first to refuse saves the most work.
+#[derive(NetworkBehaviour)]
+#[behaviour(to_swarm = "NodeEvent")]
+pub struct NodeBehaviour {
+    /// Key types.
+    pub admission: admission::Behaviour,
+    /// How many connections.
+    pub limits: connection_limits::Behaviour,
+    /// Who we say we are.
+    pub identify: identify::Behaviour,
+    /// Whether connections are alive.
+    pub ping: ping::Behaviour,
+    /// Reservations and circuits.
+    pub relay: relay::Server,
+    /// Our protocols.
+    pub streams: streams::Behaviour,
+}
+
+/// The behaviours of a device.
+#[derive(NetworkBehaviour)]
+#[behaviour(to_swarm = "DeviceEvent")]
+pub struct DeviceBehaviour {
+    /// Key types.
+    pub admission: admission::Behaviour,
+    /// How many connections.
+    pub limits: connection_limits::Behaviour,
+    /// Who we say we are; never where.
+    pub identify: identify::Behaviour,
+    /// Whether connections are alive.
+    pub ping: ping::Behaviour,
+    /// Reservations and circuits, from the device's side.
+    pub relay: relay::Client,
+    /// Our protocols.
+    pub streams: streams::Behaviour,
+}
+
+/// What a node's behaviours report.
+#[derive(Debug)]
+pub enum NodeEvent {
+    /// A peer said who it is.
+    Identify(Box<identify::Event>),
+    /// A ping came back, or didn't.
+    Ping(ping::Event),
+    /// Something happened to a reservation or circuit.
+    Relay(relay::ServerEvent),
+}
+
+/// What a device's behaviours report.
+#[derive(Debug)]
+pub enum DeviceEvent {
+    /// A peer said who it is.
+    Identify(Box<identify::Event>),
+    /// A ping came back, or didn't.
+    Ping(ping::Event),
+    /// Something happened to a reservation or circuit.
+    Relay(relay::ClientEvent),
+}
+
+macro_rules! events {
+    ($events:ty, $relay:ty) => {
+        impl From<identify::Event> for $events {
+            fn from(event: identify::Event) -> Self {
+                Self::Identify(Box::new(event))
+            }
+        }
+        impl From<ping::Event> for $events {
+            fn from(event: ping::Event) -> Self {
+                Self::Ping(event)
+            }
+        }
+        impl From<$relay> for $events {
+            fn from(event: $relay) -> Self {
+                Self::Relay(event)
+            }
+        }
+        impl From<Infallible> for $events {
+            fn from(never: Infallible) -> Self {
+                match never {}
+            }
+        }
+    };
+}
+events!(NodeEvent, relay::ServerEvent);
+events!(DeviceEvent, relay::ClientEvent);
+
+/// What a node's swarm is made of.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// What to call ourselves to peers, such as `windlass-node/0.1.0`.
+    pub agent: String,
+    /// What the relay grants.
+    pub relay: RelayLimits,
+    /// Bounds on streams.
+    pub streams: streams::Limits,
+    /// Established connections in all.
+    pub connections: u32,
+}
+
+impl NodeConfig {
+    /// Shipped limits.
+    pub fn new(agent: impl Into<String>) -> Self {
+        Self {
+            agent: agent.into(),
+            relay: RelayLimits::default(),
+            streams: streams::Limits::default(),
+            connections: limits::NODE_CONNECTIONS,
+        }
+    }
+}
+
+/// What a device's swarm is made of.
+#[derive(Debug, Clone)]
+pub struct DeviceConfig {
+    /// What to call ourselves to peers, such as `windlass-client/0.1.0`.
+    pub agent: String,
+    /// Bounds on streams.
+    pub streams: streams::Limits,
+    /// Established connections in all.
+    pub connections: u32,
+}
+
+impl DeviceConfig {
+    /// Shipped limits.
+    pub fn new(agent: impl Into<String>) -> Self {
+        Self {
+            agent: agent.into(),
+            streams: streams::Limits::default(),
+            connections: limits::DEVICE_CONNECTIONS,
+        }
+    }
+}
+
+/// A node's swarm and the handle of its streams: TCP, Noise, yamux, and a relay server. The relay
+/// answers once the owner has told the swarm an external address.
+pub fn node_swarm(
+    secret: &SecretKey,
+    config: &NodeConfig,
+) -> Result<(Swarm<NodeBehaviour>, Control), BuildError> {
+    let keypair = identity::keypair(secret);
+    let (streams, control) = streams::Behaviour::new(config.streams.clone());
+    let behaviour = NodeBehaviour {
+        admission: admission::Behaviour,
+        limits: connection_limits(config.connections),
+        identify: identify(keypair.public(), &config.agent, false),
+        ping: ping(),
+        relay: relay::server(keypair.public().to_peer_id(), &config.relay),
+        streams,
+    };
+    let swarm = SwarmBuilder::with_existing_identity(keypair)
+        .with_tokio()
+        .with_tcp(tcp(), noise::Config::new, muxer)?
+        .with_behaviour(|_| behaviour)
+        .unwrap_or_else(|never: Infallible| match never {})
+        .with_swarm_config(swarm_config)
+        .with_connection_timeout(limits::HANDSHAKE)
+        .build();
+    Ok((swarm, control))
+}
+
+/// A device's swarm and the handle of its streams: TCP, Noise, yamux, and circuits through relays.
+/// It listens nowhere until told to.
+pub fn device_swarm(
+    secret: &SecretKey,
+    config: &DeviceConfig,
+) -> Result<(Swarm<DeviceBehaviour>, Control), BuildError> {
+    let keypair = identity::keypair(secret);
+    let (streams, control) = streams::Behaviour::new(config.streams.clone());
+    let swarm = SwarmBuilder::with_existing_identity(keypair)
+        .with_tokio()
+        .with_tcp(tcp(), noise::Config::new, muxer)?
+        .with_relay_client(noise::Config::new, muxer)?
+        .with_behaviour(|keypair, relay| DeviceBehaviour {
+            admission: admission::Behaviour,
+            limits: connection_limits(config.connections),
+            identify: identify(keypair.public(), &config.agent, true),
+            ping: ping(),
+            relay,
+            streams,
+        })
+        .unwrap_or_else(|never: Infallible| match never {})
+        .with_swarm_config(swarm_config)
+        .with_connection_timeout(limits::HANDSHAKE)
+        .build();
+    Ok((swarm, control))
+}
+
+/// Closes the connection of a ping that failed: the stock behaviour only reports it. A peer that
+/// doesn't speak ping is left alone.
+pub fn close_if_dead<B: NetworkBehaviour>(swarm: &mut Swarm<B>, event: &ping::Event) {
+    match &event.result {
+        Ok(_) | Err(ping::Failure::Unsupported) => {}
+        Err(failure) => {
+            tracing::info!(peer = %event.peer, %failure, "closing a connection that doesn't answer");
+            swarm.close_connection(event.connection);
+        }
+    }
+}
+
+fn tcp() -> tcp::Config {
+    tcp::Config::default().nodelay(true)
+}
+
+fn muxer() -> yamux::Config {
+    let mut config = yamux::Config::default();
+    config.set_max_num_streams(limits::MUXED_STREAMS);
+    config
+}
+
+fn swarm_config(config: libp2p::swarm::Config) -> libp2p::swarm::Config {
+    config.with_idle_connection_timeout(limits::IDLE)
+}
+
+fn ping() -> ping::Behaviour {
+    let config = ping::Config::new();
+    ping::Behaviour::new(config.with_interval(limits::PING_INTERVAL).with_timeout(limits::PING_TIMEOUT))
+}
+
+/// Identify remembers nothing it heard: addresses come from signed routes, never from a peer's word.
+fn identify(key: PublicKey, agent: &str, hide_addresses: bool) -> identify::Behaviour {
+    let config = identify::Config::new(PROTOCOL_VERSION.to_owned(), key)
+        .with_agent_version(agent.to_owned())
+        .with_hide_listen_addrs(hide_addresses)
+        .with_cache_size(0);
+    identify::Behaviour::new(config)
+}
+
+fn connection_limits(established: u32) -> connection_limits::Behaviour {
+    let config = ConnectionLimits::default()
+        .with_max_pending_incoming(Some(limits::PENDING_HANDSHAKES))
+        .with_max_pending_outgoing(Some(limits::PENDING_DIALS))
+        .with_max_established_per_peer(Some(limits::CONNECTIONS_PER_PEER))
+        .with_max_established(Some(established));
+    connection_limits::Behaviour::new(config)
+}
