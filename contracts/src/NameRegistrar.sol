@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import {INameRegistrar} from "./interfaces/INameRegistrar.sol";
 import {IRegistryRecords} from "./interfaces/IRegistry.sol";
-import {Eip712, Signature} from "./lib/Eip712.sol";
+import {Eip712} from "./lib/Eip712.sol";
 import {Labels} from "./lib/Labels.sol";
 import {Layout} from "./lib/Layout.sol";
 
@@ -332,7 +332,7 @@ contract NameRegistrar is Eip712, INameRegistrar {
         REGISTRY.put(kind, key, value);
     }
 
-    function _domainName() internal pure override returns (string memory) {
-        return "NameRegistrar";
+    function _domainName() internal pure override returns (string memory, bytes32) {
+        return ("NameRegistrar", keccak256("NameRegistrar"));
     }
 }

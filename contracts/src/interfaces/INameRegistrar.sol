@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {Signature} from "../lib/Eip712.sol";
+import {ISigned} from "./ISigned.sol";
 
 /// @title INameRegistrar
 /// @notice Names: commit-reveal registration, yearly fees, expiry and grace, targets, records, reverse names. The
@@ -18,7 +18,7 @@ import {Signature} from "../lib/Eip712.sol";
 /// SetReverse(address subject,bytes32 labelHash,uint256 nonce,uint40 deadline)
 /// ```
 /// `commit`, `register` and `renew` name no sender: anyone may send them for the owner that the commitment binds.
-interface INameRegistrar {
+interface INameRegistrar is ISigned {
     /// @notice How long a commitment must and may wait, and how long an expired name is kept for renewal; seconds.
     struct Ages {
         uint40 min;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {Signature} from "../lib/Eip712.sol";
+import {ISigned} from "./ISigned.sol";
 
 /// @title IRegistryRecords
 /// @notice The part of Registry that other contracts, followers and successor registries use: raw records by kind
@@ -51,7 +51,7 @@ interface IRegistryRecords {
 /// CancelOperator(uint48 fleet,uint40 nonce,uint40 deadline)
 /// AcceptOperator(uint48 fleet,uint40 nonce,uint40 deadline)      signed by the proposed operator
 /// ```
-interface IFleets {
+interface IFleets is ISigned {
     /// @notice A fleet exists from here on; numbers start at 1 and have no gaps. Flags never change.
     event FleetCreated(uint48 indexed fleet, address indexed operator, uint16 flags);
     /// @notice `operator` may take the fleet over from `acceptFrom` on. Replaces an earlier proposal.
@@ -114,7 +114,7 @@ interface IFleets {
 /// Revoke(address device,uint40 nonce,uint40 deadline)
 /// CancelRevoke(address device,uint40 validUntil,uint40 nonce,uint40 deadline)
 /// ```
-interface IDevices {
+interface IDevices is ISigned {
     /// @notice One device of a batch, with its consent to the `Enrol` statement.
     struct Enrolment {
         address device;
@@ -123,9 +123,9 @@ interface IDevices {
         Signature consent;
     }
 
-    /// @notice The device is active in `fleet` until `validUntil`; `key` differs from `device` only when it was carried
-    /// over from a predecessor. Happens once per device, ever.
-    event Enrolled(address indexed device, uint48 indexed fleet, address key, uint40 validUntil);
+    /// @notice The device is active in `fleet` until `validUntil`. Happens once per device, ever. Its key is the id
+    /// itself, unless a `KeyRotated` right before says which key it brings along from a predecessor.
+    event Enrolled(address indexed device, uint48 indexed fleet, uint40 validUntil);
     /// @notice A batch left this device out; `reason` is the selector of the error a single enrolment would give.
     event EnrolmentSkipped(address indexed device, uint48 indexed fleet, bytes4 reason);
     /// @notice `newKey` is the device's key from here on; `oldKey` is nobody's, for ever.
@@ -235,7 +235,7 @@ interface IDevices {
 /// Grant(uint48 fleet,bytes32 h,uint40 expiry,uint8 rights,uint40 nonce,uint40 deadline)
 /// RevokeGrant(uint48 fleet,bytes32 h,uint40 nonce,uint40 deadline)
 /// ```
-interface IGrants {
+interface IGrants is ISigned {
     /// @notice One grant of a batch.
     struct GrantTerms {
         bytes32 h;

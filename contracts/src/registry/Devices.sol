@@ -2,7 +2,6 @@
 pragma solidity 0.8.37;
 
 import {IDevices} from "../interfaces/IRegistry.sol";
-import {Signature} from "../lib/Eip712.sol";
 import {Layout} from "../lib/Layout.sol";
 import {Enrolments} from "./Enrolments.sol";
 

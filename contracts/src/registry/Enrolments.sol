@@ -2,7 +2,6 @@
 pragma solidity 0.8.37;
 
 import {IDevices, IRegistryRecords} from "../interfaces/IRegistry.sol";
-import {Signature} from "../lib/Eip712.sol";
 import {Layout} from "../lib/Layout.sol";
 import {Fleets} from "./Fleets.sol";
 
@@ -27,7 +26,7 @@ abstract contract Enrolments is Fleets, IDevices {
         external
     {
         address operator = _byOperator(number).operator;
-        bytes32 digest = _enrolDigest(number, operator, id, validUntil, deadline);
+        bytes32 digest = _enrolDigest(_domainSeparator(), number, operator, id, validUntil, deadline);
         _revertWith(_enrol(number, id, validUntil, deadline, digest, consent));
     }
 
@@ -41,7 +40,7 @@ abstract contract Enrolments is Fleets, IDevices {
         Signature calldata signature
     ) external {
         address operator = _fleet(number).operator;
-        bytes32 digest = _enrolDigest(number, operator, id, validUntil, deadline);
+        bytes32 digest = _enrolDigest(_domainSeparator(), number, operator, id, validUntil, deadline);
         if (!_isSignedBy(operator, digest, signature)) revert BadSignature();
         _revertWith(_enrol(number, id, validUntil, deadline, digest, consent));
     }
@@ -49,9 +48,10 @@ abstract contract Enrolments is Fleets, IDevices {
     /// @inheritdoc IDevices
     function enrolBatch(uint48 number, Enrolment[] calldata enrolments) external returns (uint256 skipped) {
         address operator = _byOperator(number).operator;
+        bytes32 domain = _domainSeparator();
         for (uint256 i = 0; i < enrolments.length; ++i) {
             Enrolment calldata e = enrolments[i];
-            bytes32 digest = _enrolDigest(number, operator, e.device, e.validUntil, e.deadline);
+            bytes32 digest = _enrolDigest(domain, number, operator, e.device, e.validUntil, e.deadline);
             bytes4 reason = _enrol(number, e.device, e.validUntil, e.deadline, digest, e.consent);
             if (reason == DONE) continue;
             emit EnrolmentSkipped(e.device, number, reason);
@@ -79,9 +79,10 @@ abstract contract Enrolments is Fleets, IDevices {
         if (key != id) {
             if (_isTakenHere(key)) return KeyTaken.selector;
             _write(_keySlot(key), Layout.KeyUse(id, uint40(block.timestamp)).pack());
+            emit KeyRotated(id, id, key);
         }
         _write(slot, Layout.Device(key, number, validUntil, Layout.ACTIVE).pack());
-        emit Enrolled(id, number, key, validUntil);
+        emit Enrolled(id, number, validUntil);
         return DONE;
     }
 
@@ -162,12 +163,15 @@ abstract contract Enrolments is Fleets, IDevices {
         return IRegistryRecords(registry).get(kind, key.toKey());
     }
 
-    function _enrolDigest(uint48 number, address operator, address id, uint40 validUntil, uint40 deadline)
-        private
-        view
-        returns (bytes32)
-    {
-        return _digest(keccak256(abi.encode(ENROL, id, number, operator, validUntil, deadline)));
+    function _enrolDigest(
+        bytes32 domain,
+        uint48 number,
+        address operator,
+        address id,
+        uint40 validUntil,
+        uint40 deadline
+    ) private pure returns (bytes32) {
+        return _digest(domain, keccak256(abi.encode(ENROL, id, number, operator, validUntil, deadline)));
     }
 
     function _rotateDigest(address id, address oldKey, address newKey, uint40 deadline)
@@ -175,7 +179,7 @@ abstract contract Enrolments is Fleets, IDevices {
         view
         returns (bytes32)
     {
-        return _digest(keccak256(abi.encode(ROTATE, id, oldKey, newKey, deadline)));
+        return _digest(_domainSeparator(), keccak256(abi.encode(ROTATE, id, oldKey, newKey, deadline)));
     }
 
     function _deviceSlot(address id) internal pure returns (bytes32) {

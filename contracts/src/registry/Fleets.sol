@@ -2,7 +2,7 @@
 pragma solidity 0.8.37;
 
 import {IFleets} from "../interfaces/IRegistry.sol";
-import {Eip712, Signature} from "../lib/Eip712.sol";
+import {Eip712} from "../lib/Eip712.sol";
 import {Layout} from "../lib/Layout.sol";
 import {Records} from "./Records.sol";
 
@@ -165,7 +165,7 @@ abstract contract Fleets is Records, Eip712, IFleets {
         return Layout.slotOf(Layout.PENDING_OPERATOR, number.toKey());
     }
 
-    function _domainName() internal pure override returns (string memory) {
-        return "Registry";
+    function _domainName() internal pure override returns (string memory, bytes32) {
+        return ("Registry", keccak256("Registry"));
     }
 }

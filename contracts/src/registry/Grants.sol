@@ -2,7 +2,6 @@
 pragma solidity 0.8.37;
 
 import {IGrants} from "../interfaces/IRegistry.sol";
-import {Signature} from "../lib/Eip712.sol";
 import {Layout} from "../lib/Layout.sol";
 import {Fleets} from "./Fleets.sol";
 

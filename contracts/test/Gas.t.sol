@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+import {IDevices} from "../src/interfaces/IRegistry.sol";
+import {ISigned} from "../src/interfaces/ISigned.sol";
+import {Base} from "./Base.sol";
+
+/// @notice The budgets: the gas of a whole transaction, sent directly, in a registry that already holds other records.
+/// Run isolated, so that every measured call is a transaction of its own: nothing is warm, the intrinsic cost counts
+/// and the refund is taken off. The figures go to `snapshots/gas.json`.
+/// forge-config: default.isolate = true
+contract GasTest is Base {
+    uint256 private constant BATCH = 20;
+
+    uint48 internal fleet;
+
+    function setUp() public override {
+        super.setUp();
+        createFleet(stranger, 0);
+        fleet = fleetWithDevice(0);
+    }
+
+    function within(string memory what, uint256 budget) internal {
+        uint256 gas = vm.lastCallGas().gasTotalUsed;
+        vm.snapshotValue("gas", what, gas);
+        vm.assertLe(gas, budget, what);
+    }
+
+    function test_enrol() public {
+        Person memory who = person("new");
+        ISigned.Signature memory c = consent(who, who.addr, fleet, operator.addr, FOREVER);
+        as_(operator);
+        registry.enrol(fleet, who.addr, FOREVER, SOON, c);
+        within("enrol", 62_000);
+    }
+
+    function test_enrolBySig() public {
+        Person memory who = person("new");
+        ISigned.Signature memory c = consent(who, who.addr, fleet, operator.addr, FOREVER);
+        ISigned.Signature memory s = consent(operator, who.addr, fleet, operator.addr, FOREVER);
+        as_(stranger);
+        registry.enrolBySig(fleet, who.addr, FOREVER, SOON, c, s);
+        within("enrolBySig", 68_000);
+    }
+
+    function test_enrolBatch() public {
+        IDevices.Enrolment[] memory batch = new IDevices.Enrolment[](BATCH);
+        for (uint256 i = 0; i < BATCH; ++i) {
+            Person memory who = person(string.concat("batch", vm.toString(i)));
+            ISigned.Signature memory c = consent(who, who.addr, fleet, operator.addr, FOREVER);
+            batch[i] = IDevices.Enrolment(who.addr, FOREVER, SOON, c);
+        }
+        as_(operator);
+        registry.enrolBatch(fleet, batch);
+        uint256 each = vm.lastCallGas().gasTotalUsed / BATCH;
+        vm.snapshotValue("gas", "enrolBatch of 20, each", each);
+        vm.assertLe(each, 36_000, "enrolBatch");
+    }
+
+    function test_revoke() public {
+        as_(operator);
+        registry.revoke(device.addr);
+        within("revoke", 36_000);
+    }
+
+    function test_rotate() public {
+        Person memory next = person("next");
+        ISigned.Signature memory c = rotation(next, device.addr, device.addr, next.addr);
+        as_(device);
+        registry.rotate(device.addr, next.addr, SOON, c);
+        within("rotate", 70_000);
+    }
+
+    function test_grant() public {
+        as_(operator);
+        registry.grant(fleet, keccak256("h"), FOREVER, 1);
+        within("grant", 58_000);
+    }
+
+    function test_commit() public {
+        as_(operator);
+        names.commit(keccak256("commitment"));
+        within("commit", 47_000);
+    }
+
+    function test_register() public {
+        registerName(operator, "sensor-7", device.addr, 1);
+        within("register", 90_000);
+    }
+
+    function test_setTarget() public {
+        registerName(operator, "sensor-7", device.addr, 1);
+        as_(operator);
+        names.setTarget(keccak256("sensor-7"), stranger.addr, 3);
+        within("setTarget", 36_000);
+    }
+
+    function test_setRecords() public {
+        registerName(operator, "sensor-7", device.addr, 1);
+        as_(operator);
+        names.setRecords(keccak256("sensor-7"), keccak256("first"));
+        as_(operator);
+        names.setRecords(keccak256("sensor-7"), keccak256("second"));
+        within("setRecords, again", 36_000);
+    }
+
+    function test_setReverse() public {
+        as_(device);
+        names.setReverse(device.addr, keccak256("sensor-7"));
+        within("setReverse, first", 60_000);
+    }
+}
