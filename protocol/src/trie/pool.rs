@@ -3,8 +3,7 @@
 //! Owns the rule that a pool is exactly what its keys need: no trie node twice, none unused. It never
 //! believes a trie node that isn't reached by its hash.
 
-use super::verify::{ProofError, bytes_of, walk};
-use crate::limits::{MAX_PROOF_KEYS, MAX_PROOF_LEVELS, MAX_PROOF_POOL_BYTES};
+use super::verify::{ProofError, check_pool_size, walk};
 use alloc::vec::Vec;
 use alloy_primitives::{B256, Bytes, keccak256};
 
@@ -25,12 +24,7 @@ struct Entry {
 impl ProofPool {
     /// Takes the trie nodes of a proof, in any order; bounded, and none twice.
     pub fn new(nodes: &[Bytes]) -> Result<Self, ProofError> {
-        if nodes.len() > MAX_PROOF_KEYS * MAX_PROOF_LEVELS {
-            return Err(ProofError::TooDeep);
-        }
-        if bytes_of(nodes) > MAX_PROOF_POOL_BYTES {
-            return Err(ProofError::TooLarge);
-        }
+        check_pool_size(nodes)?;
         let entry = |(index, node): (usize, &Bytes)| Entry {
             hash: keccak256(node),
             index,

@@ -15,7 +15,7 @@ pub fn root<S: NodeStore>(store: &S, trie: TrieId) -> Result<B256, TrieError<S::
     Ok(node.map_or(EMPTY_ROOT, keccak256))
 }
 
-/// The value of `key`, the RLP that its leaf holds; `None` when the trie has no such key. The key is already hashed.
+/// The value of `key` (already hashed), the RLP that its leaf holds; `None` when the trie has no such key.
 pub fn lookup<S: NodeStore>(
     store: &S,
     trie: TrieId,

@@ -75,11 +75,10 @@ impl<S: NodeStore> Update<'_, S> {
     pub(super) fn run(&mut self, changes: &[Change<'_>]) -> Outcome<B256, S> {
         let path = NibblePath::ROOT;
         let former = self.store.load(self.trie, &path).map_err(TrieError::Store)?;
-        let former_root = former.as_ref().map_or(EMPTY_ROOT, keccak256);
         let node = former.as_deref().map(|rlp| self.decode(&path, rlp)).transpose()?;
         let (node, changed) = self.change(path, node, changes)?;
         if !changed {
-            return Ok(former_root);
+            return Ok(former.map_or(EMPTY_ROOT, keccak256));
         }
         // The root is stored and hashed whatever its length: it has no parent to be embedded in.
         let rlp = node.map(|node| node.encode());

@@ -240,8 +240,13 @@ mod tests {
         }
 
         #[test]
-        fn accounts_survive(nonce: u64, balance: [u8; 32], zeros in 0..=32_usize, root: [u8; 32], code: [u8; 32]) {
-            let mut balance = balance;
+        fn accounts_survive(
+            nonce: u64,
+            mut balance: [u8; 32],
+            zeros in 0..=32_usize,
+            root: [u8; 32],
+            code: [u8; 32],
+        ) {
             balance[..zeros].fill(0);
             let balance = U256::from_be_bytes(balance);
             let account = Account { nonce, balance, storage_root: root.into(), code_hash: code.into() };

@@ -9,7 +9,7 @@ use super::node::{HASHED_FROM_BYTES, NodeError};
 use super::pool::ProofPool;
 use super::value::ValueError;
 use super::walk::{Descent, Walk};
-use crate::limits::{MAX_PROOF_BYTES, MAX_PROOF_KEYS, MAX_PROOF_LEVELS};
+use crate::limits::{MAX_PROOF_BYTES, MAX_PROOF_KEYS, MAX_PROOF_LEVELS, MAX_PROOF_POOL_BYTES};
 use alloc::vec::Vec;
 use alloy_primitives::{B256, Bytes, keccak256};
 
@@ -44,8 +44,9 @@ pub enum ProofError {
     /// More trie nodes on a path than [`MAX_PROOF_LEVELS`].
     #[error("the proof has more than {MAX_PROOF_LEVELS} levels")]
     TooDeep,
-    /// More bytes than [`MAX_PROOF_BYTES`] on a path or [`MAX_PROOF_POOL_BYTES`](crate::limits::MAX_PROOF_POOL_BYTES) in a pool.
-    #[error("the proof has too many bytes")]
+    /// More bytes than [`MAX_PROOF_BYTES`] on a path or [`MAX_PROOF_POOL_BYTES`] in a pool, or more trie nodes
+    /// in a pool than all keys together may need.
+    #[error("the proof is larger than any honest one")]
     TooLarge,
     /// More keys at once than [`MAX_PROOF_KEYS`].
     #[error("more than {MAX_PROOF_KEYS} keys in one proof")]
@@ -101,9 +102,6 @@ pub fn verify_multiproof(
     if keys.len() > MAX_PROOF_KEYS {
         return Err(ProofError::TooManyKeys);
     }
-    if nodes.len() > keys.len() * MAX_PROOF_LEVELS {
-        return Err(ProofError::TooDeep);
-    }
     let mut pool = ProofPool::new(nodes)?;
     let values = keys.iter().map(|key| pool.lookup(root, key)).collect::<Result<_, _>>()?;
     pool.all_used()?;
@@ -124,11 +122,11 @@ pub(super) fn walk<'a>(
     let mut bytes = 0;
     let mut level = 0;
     loop {
-        let node = fetch(level, hash)?;
-        bytes += node.len();
-        if level >= MAX_PROOF_LEVELS {
+        if level == MAX_PROOF_LEVELS {
             return Err(ProofError::TooDeep);
         }
+        let node = fetch(level, hash)?;
+        bytes += node.len();
         if bytes > MAX_PROOF_BYTES {
             return Err(ProofError::TooLarge);
         }
@@ -144,6 +142,12 @@ pub(super) fn walk<'a>(
     }
 }
 
-pub(super) fn bytes_of(nodes: &[Bytes]) -> usize {
+/// Refuses a pool that no honest node would send, before any of it is hashed.
+pub(super) fn check_pool_size(nodes: &[Bytes]) -> Result<(), ProofError> {
+    let too_many = nodes.len() > MAX_PROOF_KEYS * MAX_PROOF_LEVELS;
+    if too_many || bytes_of(nodes) > MAX_PROOF_POOL_BYTES { Err(ProofError::TooLarge) } else { Ok(()) }
+}
+
+fn bytes_of(nodes: &[Bytes]) -> usize {
     nodes.iter().map(|node| node.len()).sum()
 }

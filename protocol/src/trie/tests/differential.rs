@@ -7,6 +7,7 @@ use super::*;
 use alloy_primitives::hex;
 use core::panic::AssertUnwindSafe;
 use eth_trie::{EthTrie, MemoryDB, Trie};
+use proptest::collection::vec as list_of;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRng, TestRunner};
 use std::sync::Arc;
@@ -181,7 +182,7 @@ proptest! {
     #![proptest_config(Config { cases: 2000, failure_persistence: None, ..Config::default() })]
 
     #[test]
-    fn arbitrary_bytes_never_panic(nodes in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 0..4), key: [u8; 32]) {
+    fn arbitrary_bytes_never_panic(nodes in list_of(list_of(any::<u8>(), 0..80), 0..4), key: [u8; 32]) {
         let nodes: Vec<Bytes> = nodes.into_iter().map(Bytes::from).collect();
         let root = nodes.first().map_or(EMPTY_ROOT, keccak256);
         let _ = verify_proof(root, &key.into(), &nodes);
@@ -193,7 +194,11 @@ proptest! {
 
     /// Lists of two and seventeen items, so that the bytes get past the outermost check.
     #[test]
-    fn arbitrary_items_never_panic(items in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 17), short: bool, key: [u8; 32]) {
+    fn arbitrary_items_never_panic(
+        items in list_of(list_of(any::<u8>(), 0..40), 17),
+        short: bool,
+        key: [u8; 32],
+    ) {
         let count = if short { 2 } else { 17 };
         let items: Vec<_> = items[..count].iter().map(|item| string(item)).collect();
         let _ = verify_proof(keccak256(list(&items)), &key.into(), &[list(&items).into()]);

@@ -271,7 +271,7 @@ fn a_pool_refuses_needless_missing_and_repeated_nodes() {
     let verdict = verify_multiproof(EMPTY_ROOT, &keys, &pool);
     assert_eq!(verdict, Err(ProofError::UnusedNode { index: 0 }));
     let none = verify_multiproof(root, &[], &pool[..1]);
-    assert_eq!(none, Err(ProofError::TooDeep));
+    assert_eq!(none, Err(ProofError::UnusedNode { index: 0 }));
 }
 
 /// A proof of `levels` trie nodes for the key of zeros: branches, then a leaf.
@@ -293,8 +293,6 @@ fn refuses_more_levels_than_the_limit() {
     let (root, proof) = deep(MAX_PROOF_LEVELS + 1);
     assert_eq!(verify_proof(root, &B256::ZERO, &proof), Err(ProofError::TooDeep));
     assert_eq!(verify_multiproof(root, &[B256::ZERO], &proof), Err(ProofError::TooDeep));
-    // Room for two keys in the pool doesn't make either path longer.
-    assert_eq!(verify_multiproof(root, &[B256::ZERO, key(&[2])], &proof), Err(ProofError::TooDeep));
 }
 
 /// A leaf for the last `nibbles` nibbles, all zero, that takes exactly `bytes`.
@@ -333,6 +331,32 @@ fn verify_pool_of(bytes: usize) -> Result<usize, ProofError> {
 fn refuses_more_bytes_in_a_pool_than_the_limit() {
     assert_eq!(verify_pool_of(MAX_PROOF_POOL_BYTES), Ok(5));
     assert_eq!(verify_pool_of(MAX_PROOF_POOL_BYTES + 1), Err(ProofError::TooLarge));
+}
+
+#[test]
+fn refuses_more_nodes_in_a_pool_than_the_limit() {
+    let node = |index: usize| Bytes::copy_from_slice(&index.to_be_bytes());
+    let pool = |count: usize| ProofPool::new(&(0..count).map(node).collect::<Vec<_>>()).map(|_| ());
+    assert_eq!(pool(MAX_PROOF_KEYS * MAX_PROOF_LEVELS), Ok(()));
+    assert_eq!(pool(MAX_PROOF_KEYS * MAX_PROOF_LEVELS + 1), Err(ProofError::TooLarge));
+}
+
+/// A pool read key by key, as the rules of a look-up ask for more.
+#[test]
+fn a_pool_answers_one_key_at_a_time() {
+    let leaves = slots(600);
+    let (store, root) = stored(&leaves);
+    let keys: Vec<B256> = (590..610).map(hashed).collect();
+    let mut pool = ProofPool::new(&prove_all(&store, TRIE, &keys).unwrap()).unwrap();
+    for key in &keys {
+        assert!(matches!(pool.all_used(), Err(ProofError::UnusedNode { .. })));
+        assert_eq!(pool.path(root, key), Ok(prove(&store, TRIE, key).unwrap()));
+        assert_eq!(pool.lookup(root, key), Ok(leaves.get(key).cloned().flatten()));
+    }
+    assert_eq!(pool.all_used(), Ok(()));
+    let elsewhere = (0..500).map(hashed).find(|key| pool.lookup(root, key).is_err()).unwrap();
+    assert!(matches!(pool.lookup(root, &elsewhere), Err(ProofError::Truncated { .. })));
+    assert!(matches!(pool.path(root, &elsewhere), Err(ProofError::Truncated { .. })));
 }
 
 #[test]
