@@ -114,10 +114,10 @@ impl Site<'_> {
         ];
         for (contract, input) in calls {
             let data = Bytes::copy_from_slice(input.as_slice());
-            match evm::system_call(overlay, self.chain_id, header, contract, data) {
-                Err(ExecuteError::State(error)) => return Err(error),
-                // Neither call can be refused: no fee, no nonce, no balance is checked.
-                Err(_) | Ok(()) => {}
+            let called = evm::system_call(overlay, self.chain_id, header, contract, data);
+            // Nothing else can go wrong: no fee, no nonce and no balance is checked.
+            if let Err(ExecuteError::State(error)) = called {
+                return Err(error);
             }
         }
         Ok(())

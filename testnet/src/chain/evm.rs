@@ -94,7 +94,7 @@ impl<'a> Overlay<'a> {
                 continue;
             }
             let AccountInfo { balance, nonce, code_hash, code, .. } = account.info.clone();
-            if let Some(code) = code.filter(|_| !self.changes.codes.contains_key(&code_hash)) {
+            if let Some(code) = code.filter(|code| !code.is_empty()) {
                 self.changes.codes.insert(code_hash, Code(code));
             }
             change.basic = Some(Basic { nonce, balance, code_hash });
@@ -218,6 +218,7 @@ pub(crate) fn call(
     rules.disable_nonce_check = true;
     rules.disable_eip3607 = true;
     rules.disable_block_gas_limit = true;
+    rules.tx_gas_limit_cap = Some(u64::MAX);
     // Without a price there is no fee to pay, hence neither a base fee nor a balance to check.
     rules.disable_base_fee = message.max_fee == 0;
     Ok(run(overlay, rules, header, unsigned(chain_id, message))?.0)

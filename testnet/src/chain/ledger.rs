@@ -184,14 +184,16 @@ impl Ledger {
         self.assemble(now, ready)
     }
 
-    /// Makes the next block from what waits.
-    pub(crate) fn mine(&mut self, now: u64) -> Result<Arc<Block>, StateError> {
-        let candidate = self.pending(now)?;
-        for (hash, reason) in &candidate.refused {
+    /// Makes the next block from what waits, and gives what it refused, which waits no longer.
+    pub(crate) fn mine(&mut self, now: u64) -> Result<Vec<(B256, String)>, StateError> {
+        let mut candidate = self.pending(now)?;
+        let refused = std::mem::take(&mut candidate.refused);
+        for (hash, reason) in &refused {
             warn!(transaction = %hash, reason, "dropped a transaction that can't be mined any more");
             self.pool.remove(hash);
         }
-        self.append(candidate)
+        self.append(candidate)?;
+        Ok(refused)
     }
 
     /// Takes the newest `depth` blocks off and makes as many others in their place, the first of them with
@@ -265,7 +267,7 @@ impl Ledger {
         site.assemble(parent, attributes, transactions)
     }
 
-    fn append(&mut self, candidate: Candidate) -> Result<Arc<Block>, StateError> {
+    fn append(&mut self, candidate: Candidate) -> Result<(), StateError> {
         let block = Arc::new(candidate.block);
         let height = block.header.number;
         // A depth mode never unmakes what was final.
@@ -284,7 +286,7 @@ impl Ledger {
             self.pool.settle(sender, self.nonce(sender)?);
         }
         debug!(height, hash = %block.hash, transactions = block.included.len(), "sealed a block");
-        Ok(block)
+        Ok(())
     }
 
     fn nonce(&self, sender: Address) -> Result<u64, StateError> {

@@ -41,7 +41,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info};
-use windlass_protocol::Address;
+use windlass_protocol::{Address, B256};
 
 /// Chain id when none is asked for: the one that development tools know as a local chain.
 pub const DEFAULT_CHAIN_ID: u64 = 31_337;
@@ -225,11 +225,11 @@ impl Shared {
         self.ledger.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a block.
-    fn mine(&self, ledger: &mut Ledger) -> Result<(), StateError> {
-        ledger.mine(unix_seconds())?;
+    /// Makes a block, and gives the transactions it refused with the reasons.
+    fn mine(&self, ledger: &mut Ledger) -> Result<Vec<(B256, String)>, StateError> {
+        let refused = ledger.mine(unix_seconds())?;
         self.last_block.send_replace(Instant::now());
-        Ok(())
+        Ok(refused)
     }
 }
 

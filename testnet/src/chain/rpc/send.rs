@@ -29,7 +29,11 @@ pub(super) fn raw(shared: &Shared, arguments: &mut Arguments) -> Result<Value, R
     let mut ledger = shared.write();
     ledger.submit(Arc::new(recovered))?;
     if shared.mining == Mining::Instant && ledger.is_ready(&hash)? {
-        shared.mine(&mut ledger)?;
+        let refused = shared.mine(&mut ledger)?;
+        // Some rules are only checked when it is executed.
+        if let Some((_, reason)) = refused.into_iter().find(|(refused, _)| *refused == hash) {
+            return Err(RpcError::server(reason));
+        }
     }
     Ok(hex(hash))
 }

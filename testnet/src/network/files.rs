@@ -1,0 +1,195 @@
+//! The files of a local network: keys, spec, profiles, configurations, logs.
+//!
+//! Owns where everything is. The keys of a testnet are worth nothing and encrypted all the same, so that
+//! every command works as it does in earnest; their passphrase lies beside them.
+
+use super::NetworkError;
+use crate::chain::DEV_ACCOUNTS;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+use windlass_keyfile::Strength;
+use windlass_protocol::SecretKey;
+use windlass_protocol::address::KeyAddress;
+
+const PASSPHRASE: &str = "testnet";
+
+/// What somebody needs to act on the network with `windlass`.
+#[derive(Clone, Debug)]
+pub struct DeviceFiles {
+    /// The encrypted key.
+    pub key: PathBuf,
+    /// The profile that names it.
+    pub profile: PathBuf,
+}
+
+#[derive(Debug)]
+pub(super) struct Files {
+    directory: PathBuf,
+    nodes: Vec<KeyAddress>,
+    /// Ports that nodes took, to take again after a restart.
+    ports: Vec<Option<u16>>,
+    /// Removes the folder in the end, if it is ours.
+    _temporary: Option<TempDir>,
+}
+
+/// The operator of a testnet: the first development account.
+pub(super) fn operator() -> SecretKey {
+    SecretKey::from_bytes(&DEV_ACCOUNTS[0].key.0).expect("the development keys are valid")
+}
+
+impl Files {
+    /// Makes the folder, or goes on with one that an earlier network left.
+    pub(super) fn create(directory: Option<&Path>, nodes: usize) -> Result<Self, NetworkError> {
+        let temporary = match directory {
+            Some(_) => None,
+            None => Some(tempfile::Builder::new().prefix("windlass-").tempdir().map_err(|source| {
+                NetworkError::file(&std::env::temp_dir(), source)
+            })?),
+        };
+        let directory = match (&temporary, directory) {
+            (Some(temporary), _) => temporary.path().to_owned(),
+            (None, Some(directory)) => directory.to_owned(),
+            (None, None) => unreachable!("a temporary folder was made where none was given"),
+        };
+        let mut files =
+            Self { directory, nodes: Vec::new(), ports: vec![None; nodes], _temporary: temporary };
+        files.make(nodes)?;
+        Ok(files)
+    }
+
+    fn make(&mut self, nodes: usize) -> Result<(), NetworkError> {
+        for folder in ["keys", "logs", "state"] {
+            let folder = self.directory.join(folder);
+            fs::create_dir_all(&folder).map_err(|source| NetworkError::file(&folder, source))?;
+        }
+        self.write("passphrase", PASSPHRASE)?;
+        let private = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(self.passphrase(), private)
+            .map_err(|source| NetworkError::file(&self.passphrase(), source))?;
+        if !self.key("operator").exists() {
+            windlass_keyfile::create(&self.key("operator"), &operator(), PASSPHRASE, Strength::Light)?;
+        }
+        for index in 0..nodes {
+            let key = self.random_key(&format!("node-{}", index + 1))?;
+            self.nodes.push(key.address());
+        }
+        Ok(())
+    }
+
+    /// The key with this name: the one that is there, or a new one.
+    fn random_key(&self, name: &str) -> Result<SecretKey, NetworkError> {
+        let path = self.key(name);
+        if path.exists() {
+            return Ok(windlass_keyfile::read(&path, PASSPHRASE)?);
+        }
+        let key = windlass_keyfile::generate()?;
+        windlass_keyfile::create(&path, &key, PASSPHRASE, Strength::Light)?;
+        Ok(key)
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<PathBuf, NetworkError> {
+        let path = self.directory.join(name);
+        fs::write(&path, text).map_err(|source| NetworkError::file(&path, source))?;
+        Ok(path)
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn key(&self, name: &str) -> PathBuf {
+        self.directory.join("keys").join(format!("{name}.json"))
+    }
+
+    pub(super) fn passphrase(&self) -> PathBuf {
+        self.directory.join("passphrase")
+    }
+
+    pub(super) fn spec(&self) -> PathBuf {
+        self.directory.join("chain.spec")
+    }
+
+    pub(super) fn log(&self, name: &str) -> PathBuf {
+        self.directory.join("logs").join(format!("{name}.log"))
+    }
+
+    pub(super) fn profile(&self) -> PathBuf {
+        self.directory.join("windlass.toml")
+    }
+
+    pub(super) fn node_addresses(&self) -> &[KeyAddress] {
+        &self.nodes
+    }
+
+    /// Remembers the port of a multiaddr, so that a node is found again where it was.
+    pub(super) fn keep_port(&mut self, index: usize, multiaddr: &str) {
+        let port = multiaddr.split('/').skip_while(|part| *part != "tcp").nth(1);
+        self.ports[index] = port.and_then(|port| port.parse().ok());
+    }
+
+    pub(super) fn write_node_config(
+        &self,
+        index: usize,
+        rpc_url: &str,
+        peers: &[String],
+        publisher: KeyAddress,
+    ) -> Result<PathBuf, NetworkError> {
+        let name = format!("node-{}", index + 1);
+        let port = self.ports[index].unwrap_or(0);
+        let config = [
+            entry("data_dir", &self.directory.join(&name)),
+            entry("key_file", &self.key(&name)),
+            entry("passphrase_file", &self.passphrase()),
+            entry("spec_file", &self.spec()),
+            format!("publisher = \"{publisher}\""),
+            format!("providers = [\"{rpc_url}\"]"),
+            format!("listen = [\"/ip4/127.0.0.1/tcp/{port}\"]"),
+            format!("peers = {}", list(peers)),
+            "admin = \"127.0.0.1:0\"".to_owned(),
+        ];
+        self.write(&format!("{name}.toml"), &(config.join("\n") + "\n"))
+    }
+
+    /// The operator's profile.
+    pub(super) fn write_profile(&self, rpc_url: &str, nodes: &[String]) -> Result<(), NetworkError> {
+        let text = self.profile_text("operator", rpc_url, nodes, operator().address());
+        self.write("windlass.toml", &text).map(drop)
+    }
+
+    fn profile_text(&self, key: &str, rpc_url: &str, nodes: &[String], publisher: KeyAddress) -> String {
+        let profile = [
+            entry("spec", &self.spec()),
+            format!("publisher = \"{publisher}\""),
+            format!("rpc = \"{rpc_url}\""),
+            format!("nodes = {}", list(nodes)),
+            entry("key", &self.key(key)),
+            entry("passphrase_file", &self.passphrase()),
+            entry("state_dir", &self.directory.join("state").join(key)),
+        ];
+        profile.join("\n") + "\n"
+    }
+
+    /// A key and a profile for somebody.
+    pub(super) fn create_device(
+        &self,
+        name: &str,
+        rpc_url: &str,
+        nodes: &[String],
+        publisher: KeyAddress,
+    ) -> Result<(SecretKey, DeviceFiles), NetworkError> {
+        let key = self.random_key(name)?;
+        let profile = self.write(&format!("{name}.toml"), &self.profile_text(name, rpc_url, nodes, publisher))?;
+        Ok((key, DeviceFiles { key: self.key(name), profile }))
+    }
+}
+
+/// A TOML entry with a path as a basic string.
+fn entry(name: &str, path: &Path) -> String {
+    format!("{name} = {}", toml::Value::String(path.to_string_lossy().into_owned()))
+}
+
+fn list(texts: &[String]) -> String {
+    toml::Value::Array(texts.iter().cloned().map(toml::Value::String).collect()).to_string()
+}
