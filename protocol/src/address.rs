@@ -15,7 +15,9 @@ pub enum AddressError {
     #[error("not an address: expected 0x and 40 hexadecimal digits")]
     Malformed,
     /// Mixed case that disagrees with EIP-55: most likely a typing error.
-    #[error("wrong EIP-55 checksum: check the address for a typing error (all lower case is taken unchecked)")]
+    #[error(
+        "wrong EIP-55 checksum: check the address for a typing error (all lower case is taken unchecked)"
+    )]
     Checksum,
 }
 
@@ -109,7 +111,14 @@ mod tests {
 
     #[test]
     fn malformed_texts_are_refused() {
-        for text in ["", "0x", "5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", "0x12", "0xzz", "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed00"] {
+        for text in [
+            "",
+            "0x",
+            "5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed",
+            "0x12",
+            "0xzz",
+            "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed00",
+        ] {
             assert_eq!(parse_address(text), Err(AddressError::Malformed), "{text}");
         }
     }

@@ -304,7 +304,8 @@ fn granted(
         .ok_or(Refusal::BadStaple)?;
     let fleet = reader.fleet(own.fleet).map_err(|_| Refusal::Stale)?;
     let proven = reader.read(Slot::Grant(grant_id))?;
-    let grant = GrantRecord::decode(&proven.value).map_err(|_| Refusal::BadStaple)?.ok_or(Refusal::NoGrant)?;
+    let grant =
+        GrantRecord::decode(&proven.value).map_err(|_| Refusal::BadStaple)?.ok_or(Refusal::NoGrant)?;
     if !grant_valid(&grant, own.fleet, &fleet, proven.timestamp, Some(reader.now)) {
         return Err(Refusal::NoGrant);
     }
@@ -399,7 +400,12 @@ mod tests {
         e.insert(grant_slot(), GrantRecord { expiry: NOW + 5, ..grant() }.encode(), 2, NOW);
         assert_eq!(private(&e).unwrap().until, NOW + 5);
         let valid_until = NOW + 3;
-        e.insert(Slot::Device(CALLER), DeviceRecord { valid_until, ..device(CALLER_KEY, 8) }.encode(), 2, NOW);
+        e.insert(
+            Slot::Device(CALLER),
+            DeviceRecord { valid_until, ..device(CALLER_KEY, 8) }.encode(),
+            2,
+            NOW,
+        );
         assert_eq!(private(&e).unwrap().until, NOW + 3);
     }
 
@@ -505,10 +511,7 @@ mod tests {
     fn silence_denies() {
         let policy = Policy { max_age: 60, ..Policy::default() };
         assert!(judge(&policy, Claim::Granted(CALLER, 0), &evidence(), NOW + 60).is_ok());
-        assert_eq!(
-            judge(&policy, Claim::Granted(CALLER, 0), &evidence(), NOW + 61),
-            Err(Refusal::Stale)
-        );
+        assert_eq!(judge(&policy, Claim::Granted(CALLER, 0), &evidence(), NOW + 61), Err(Refusal::Stale));
     }
 
     #[test]

@@ -142,7 +142,8 @@ pub fn open_bundle(trust: &Trust<'_>, bundle: &Bundle) -> Result<OpenBundle, Bun
 
 /// Proves the account of a pinned contract under a state root, and that its code is the pinned one.
 pub fn verify_account(pin: &ContractPin, state_root: B256, proof: &[Bytes]) -> Result<Account, BundleError> {
-    let value = trie::verify_proof(state_root, &keccak256(pin.address), proof).map_err(BundleError::Account)?;
+    let value =
+        trie::verify_proof(state_root, &keccak256(pin.address), proof).map_err(BundleError::Account)?;
     let account = Account::decode(&value.ok_or(BundleError::NoRegistry)?).map_err(BundleError::Account)?;
     if account.code_hash != pin.code_hash {
         return Err(BundleError::CodeHash { found: account.code_hash, pinned: pin.code_hash });
@@ -270,10 +271,17 @@ impl VerifiedBundle {
 }
 
 /// Proves exactly these slots.
-pub fn verify_bundle(trust: &Trust<'_>, bundle: &Bundle, slots: &[Slot]) -> Result<VerifiedBundle, BundleError> {
+pub fn verify_bundle(
+    trust: &Trust<'_>,
+    bundle: &Bundle,
+    slots: &[Slot],
+) -> Result<VerifiedBundle, BundleError> {
     let mut open = open_bundle(trust, bundle)?;
     for slot in slots {
         open.value(*slot)?;
     }
     open.finish()
 }
+
+#[cfg(test)]
+mod tests;

@@ -120,7 +120,10 @@ impl Evidence {
     #[cfg(test)]
     pub(crate) fn insert(&mut self, slot: Slot, value: B256, number: u64, attested_at: u64) -> bool {
         let storage_root = B256::with_last_byte(number as u8);
-        self.replace(slot, Proven { value, number, timestamp: attested_at, attested_at, storage_root, pins: 0 })
+        self.replace(
+            slot,
+            Proven { value, number, timestamp: attested_at, attested_at, storage_root, pins: 0 },
+        )
     }
 }
 
@@ -135,7 +138,10 @@ mod tests {
         let mut evidence = Evidence::default();
         evidence.insert(SLOT, B256::repeat_byte(2), 10, 100);
         assert!(!evidence.insert(SLOT, B256::repeat_byte(1), 9, 200));
-        assert_eq!(evidence.lookup(SLOT).map(|p| (p.value, p.attested_at)), Some((B256::repeat_byte(2), 100)));
+        assert_eq!(
+            evidence.lookup(SLOT).map(|p| (p.value, p.attested_at)),
+            Some((B256::repeat_byte(2), 100))
+        );
         assert!(evidence.insert(SLOT, B256::repeat_byte(3), 11, 150));
     }
 

@@ -229,7 +229,11 @@ pub struct Trust<'a> {
 }
 
 /// Believes a header if a threshold of the committee attested exactly this block, recently enough after it.
-pub fn verify_head(trust: &Trust<'_>, header: &[u8], attestations: &[Attestation]) -> Result<VerifiedHead, HeadError> {
+pub fn verify_head(
+    trust: &Trust<'_>,
+    header: &[u8],
+    attestations: &[Attestation],
+) -> Result<VerifiedHead, HeadError> {
     let header = Header::decode(header)?;
     let number = header.number;
     if !trust.spec.attestable(number) {
@@ -315,7 +319,11 @@ pub(crate) mod tests {
         head.attest(spec, &key(member))
     }
 
-    fn check(spec: &VerifiedSpec, header: &[u8], attestations: &[Attestation]) -> Result<VerifiedHead, HeadError> {
+    fn check(
+        spec: &VerifiedSpec,
+        header: &[u8],
+        attestations: &[Attestation],
+    ) -> Result<VerifiedHead, HeadError> {
         let committee = Committee::first(spec);
         verify_head(&Trust { spec, committee: &committee, now: Some(NOW), nonce: None }, header, attestations)
     }
@@ -324,7 +332,8 @@ pub(crate) mod tests {
     fn two_of_three_are_believed_and_the_age_is_the_threshold_members() {
         let spec = verified(&example());
         let header = header_rlp(7, NOW - 10, B256::ZERO);
-        let head = check(&spec, &header, &[attest(&spec, &header, 1, NOW - 9), attest(&spec, &header, 2, NOW - 3)]);
+        let head =
+            check(&spec, &header, &[attest(&spec, &header, 1, NOW - 9), attest(&spec, &header, 2, NOW - 3)]);
         assert_eq!(head.unwrap().age(NOW), 9);
         let all = [
             attest(&spec, &header, 1, NOW - 9),

@@ -56,8 +56,13 @@ impl Header {
         if !outer.list || rest.len() != outer.payload_length {
             return Err(HeaderError::Malformed);
         }
-        let mut header =
-            Self { hash: keccak256(bytes), parent_hash: B256::ZERO, state_root: B256::ZERO, number: 0, timestamp: 0 };
+        let mut header = Self {
+            hash: keccak256(bytes),
+            parent_hash: B256::ZERO,
+            state_root: B256::ZERO,
+            number: 0,
+            timestamp: 0,
+        };
         let mut index = 0;
         while !rest.is_empty() {
             match index {

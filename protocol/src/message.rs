@@ -23,3 +23,6 @@ pub mod names {
     /// Caller to device: open a service.
     pub const STREAM: &str = "/windlass/stream/1";
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,9 @@
 use crate::address::{DeviceId, KeyAddress};
 use crate::grant::candidates;
 use crate::name::Name;
-use crate::record::{DeviceRecord, FleetRecord, GrantRecord, NameKind, NameRecord, RIGHT_OPEN, RecordError, expired};
+use crate::record::{
+    DeviceRecord, FleetRecord, GrantRecord, NameKind, NameRecord, RIGHT_OPEN, RecordError, expired,
+};
 use crate::service::Service;
 use crate::slot::Slot;
 use crate::wire;
@@ -123,9 +125,12 @@ impl Encodable for Question {
             Self::Grant(id) => s.begin_list(2).append(&4u8).append(&id.as_slice()),
             Self::Node(address) => s.begin_list(2).append(&5u8).append(&address.as_slice()),
             Self::Committee(epoch) => s.begin_list(2).append(&6u8).append(epoch),
-            Self::Open { target, caller, service } => {
-                s.begin_list(4).append(&7u8).append(target).append(&caller.0.as_slice()).append(&service.number())
-            }
+            Self::Open { target, caller, service } => s
+                .begin_list(4)
+                .append(&7u8)
+                .append(target)
+                .append(&caller.0.as_slice())
+                .append(&service.number()),
             Self::Slot(slot) => {
                 s.begin_list(3).append(&8u8).append(&slot.kind()).append(&slot.mapping_key().as_slice())
             }
@@ -185,7 +190,9 @@ impl Question {
     ) -> Result<(), ExpandError<E>> {
         match self {
             Self::Target(target) => expand_target(target, timestamp, lookup).map(drop),
-            Self::Open { target, caller, service } => expand_open(target, *caller, *service, timestamp, lookup),
+            Self::Open { target, caller, service } => {
+                expand_open(target, *caller, *service, timestamp, lookup)
+            }
             Self::Reverse(address) => one(Slot::Reverse(*address), lookup),
             Self::Key(key) => one(Slot::KeyOf(*key), lookup),
             Self::Fleet(fleet) => one(Slot::Fleet(*fleet), lookup),
@@ -255,7 +262,13 @@ fn expand_open<E>(
 }
 
 /// A grant is valid iff unexpired, with the right to open, of this fleet and of its current policy epoch.
-pub fn grant_valid(grant: &GrantRecord, fleet: u64, record: &FleetRecord, timestamp: u64, now: Option<u64>) -> bool {
+pub fn grant_valid(
+    grant: &GrantRecord,
+    fleet: u64,
+    record: &FleetRecord,
+    timestamp: u64,
+    now: Option<u64>,
+) -> bool {
     grant.rights & RIGHT_OPEN != 0
         && grant.fleet == fleet
         && grant.policy_epoch == record.policy_epoch
@@ -277,7 +290,11 @@ pub enum NameDenial {
 }
 
 /// The device a name's record points at.
-pub fn name_target(record: Option<NameRecord>, timestamp: u64, now: Option<u64>) -> Result<DeviceId, NameDenial> {
+pub fn name_target(
+    record: Option<NameRecord>,
+    timestamp: u64,
+    now: Option<u64>,
+) -> Result<DeviceId, NameDenial> {
     let record = record.ok_or(NameDenial::Unknown)?;
     if expired(record.expiry, timestamp, now) {
         return Err(NameDenial::Expired);

@@ -86,7 +86,8 @@ impl Slot {
     /// The slot of a mapping kind and key, as a registry's `get(kind, key)` takes them.
     pub fn from_parts(kind: u8, key: B256) -> Option<Self> {
         let address = || Address::from_slice(&key[12..]);
-        let number = || u64::from_be_bytes([key[24], key[25], key[26], key[27], key[28], key[29], key[30], key[31]]);
+        let number =
+            || u64::from_be_bytes([key[24], key[25], key[26], key[27], key[28], key[29], key[30], key[31]]);
         let slot = match kind {
             0 => Self::Device(DeviceId(address())),
             1 => Self::KeyOf(KeyAddress(address())),

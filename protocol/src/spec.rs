@@ -102,7 +102,8 @@ pub struct ChainSpec {
 impl ChainSpec {
     /// How many of `members` must attest a head.
     pub fn threshold(&self, members: usize) -> usize {
-        members * usize::from(self.fault_fraction.numerator) / usize::from(self.fault_fraction.denominator) + 1
+        members * usize::from(self.fault_fraction.numerator) / usize::from(self.fault_fraction.denominator)
+            + 1
     }
 
     /// Whether nodes attest blocks of this height.
@@ -144,7 +145,11 @@ impl Encodable for ChainSpec {
         s.begin_list(16);
         s.append(&self.version).append(&self.chain_id).append(&self.genesis_hash.as_slice());
         let c = &self.contracts;
-        s.begin_list(4).append(&c.registry).append(&c.name_registrar).append(&c.node_staking).append(&c.settlement);
+        s.begin_list(4)
+            .append(&c.registry)
+            .append(&c.name_registrar)
+            .append(&c.node_staking)
+            .append(&c.settlement);
         s.append(&self.deploy_block);
         wire::append_slices(s, &self.committee);
         s.append(&self.head_interval);

@@ -92,7 +92,6 @@ pub(crate) fn byte_strings(rlp: &Rlp<'_>, most: usize) -> Result<Vec<Bytes>, Dec
     items(rlp, 0, most)?.iter().map(|item| Ok(Bytes::copy_from_slice(item.data()?))).collect()
 }
 
-
 /// A list of at most `most` addresses.
 pub(crate) fn addresses(rlp: &Rlp<'_>, most: usize) -> Result<Vec<Address>, DecoderError> {
     items(rlp, 0, most)?.iter().map(address).collect()

@@ -36,7 +36,9 @@ impl Encodable for HeadMessage {
             Self::Attested { number, hash, attestation } => {
                 s.begin_list(4).append(&0u8).append(number).append(&hash.as_slice()).append(attestation)
             }
-            Self::Report { number, hash } => s.begin_list(3).append(&1u8).append(number).append(&hash.as_slice()),
+            Self::Report { number, hash } => {
+                s.begin_list(3).append(&1u8).append(number).append(&hash.as_slice())
+            }
         };
     }
 }

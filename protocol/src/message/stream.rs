@@ -46,7 +46,7 @@ impl Encodable for Open {
         let (code, device) = match self.claim {
             Claim::Unenrolled => (0u8, None),
             Claim::Device(id) => (1, Some(id)),
-            Claim::Granted(id, place) => (2 + place, Some(id)),
+            Claim::Granted(id, place) => (place.saturating_add(2), Some(id)),
         };
         s.begin_list(6).append(&self.service.number()).append(&code);
         s.append(&device.as_ref().map_or(&[][..], |id| id.0.as_slice()));

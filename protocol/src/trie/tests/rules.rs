@@ -295,6 +295,22 @@ fn refuses_more_levels_than_the_limit() {
     assert_eq!(verify_multiproof(root, &[B256::ZERO], &proof), Err(ProofError::TooDeep));
 }
 
+/// Before anything is hashed: needless trie nodes don't hide behind a short walk.
+#[test]
+fn refuses_oversized_proofs_before_walking() {
+    let root = keccak256(leaf(64));
+    let padded = |padding: Vec<Bytes>| {
+        let proof: Vec<Bytes> = core::iter::once(leaf(64).into()).chain(padding).collect();
+        verify_proof(root, &B256::ZERO, &proof)
+    };
+    let many = |count: usize| vec![Bytes::from(other_child()); count];
+    assert_eq!(padded(many(MAX_PROOF_LEVELS - 1)), Err(ProofError::UnusedNode { index: 1 }));
+    assert_eq!(padded(many(MAX_PROOF_LEVELS)), Err(ProofError::TooDeep));
+    let bytes = MAX_PROOF_BYTES - leaf(64).len();
+    assert_eq!(padded(vec![vec![0; bytes].into()]), Err(ProofError::UnusedNode { index: 1 }));
+    assert_eq!(padded(vec![vec![0; bytes + 1].into()]), Err(ProofError::TooLarge));
+}
+
 /// A leaf for the last `nibbles` nibbles, all zero, that takes exactly `bytes`.
 fn heavy(nibbles: usize, bytes: usize) -> Vec<u8> {
     let head = path(&vec![0; nibbles], true);
