@@ -59,9 +59,9 @@ no-std: setup ## protocol, linked and run without the standard library
 	@scripts/no_std.sh
 
 contracts: setup ## committed artifacts recompiled and compared, forge's tests
-	@if [ -x contracts/check.sh ]; then contracts/check.sh; else echo "contracts: no check.sh here yet, nothing checked"; fi
+	@contracts/check.sh
 
-test: build verification ## every test, short forms
+test: build contracts verification ## every test, short forms
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 	  echo "$(CARGO) nextest run --workspace"; \
 	  $(CARGO) nextest run --locked --workspace && $(CARGO) test --locked --workspace --doc --quiet; \
