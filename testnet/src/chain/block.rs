@@ -4,7 +4,7 @@
 //! the base fee (EIP-1559) and the system calls (EIP-2935, EIP-4788). It changes nothing: what it makes is a
 //! candidate that the ledger may keep or drop.
 
-use super::evm::{self, Code, ExecuteError, Execution, Outcome, Overlay};
+use super::evm::{self, ExecuteError, Execution, Outcome, Overlay};
 use super::nodes::Writes;
 use super::state::{Changes, State, StateError};
 use alloy_consensus::transaction::Recovered;
@@ -14,7 +14,7 @@ use alloy_eips::eip2718::Encodable2718;
 use alloy_eips::eip2935::HISTORY_STORAGE_ADDRESS;
 use alloy_eips::eip4788::BEACON_ROOTS_ADDRESS;
 use alloy_eips::eip7685::EMPTY_REQUESTS_HASH;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use windlass_protocol::alloy_primitives::{Bloom, Log};
 use windlass_protocol::trie::{EMPTY_ROOT, ordered_root};
@@ -68,7 +68,7 @@ pub(crate) struct Attributes {
 pub(crate) struct Candidate {
     pub(crate) block: Block,
     pub(crate) writes: Writes,
-    pub(crate) codes: HashMap<B256, Code>,
+    pub(crate) changes: Changes,
     /// Transactions that may not be included, now or ever, with the reason.
     pub(crate) refused: Vec<(B256, String)>,
 }
@@ -98,11 +98,10 @@ impl Site<'_> {
         let (state_root, writes) = overlay.base.apply(&overlay.changes)?;
         header.state_root = state_root;
         commit_to(&mut header, &filling.included);
-        let Changes { codes, .. } = overlay.changes;
         Ok(Candidate {
             block: Block::seal(header, filling.included),
             writes,
-            codes,
+            changes: overlay.changes,
             refused: filling.refused,
         })
     }

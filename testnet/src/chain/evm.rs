@@ -77,7 +77,8 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    fn slot(&self, address: Address, slot: U256) -> Result<U256, StateError> {
+    /// The value in `slot` of `address` as it is now.
+    pub(crate) fn slot(&self, address: Address, slot: U256) -> Result<U256, StateError> {
         match self.changes.accounts.get(&address).and_then(|change| change.slots.get(&slot)) {
             Some(value) => Ok(*value),
             None => self.base.slot(address, slot),

@@ -13,7 +13,7 @@ use alloy_eips::eip4788::{BEACON_ROOTS_ADDRESS, BEACON_ROOTS_CODE};
 use windlass_protocol::{Address, B256, Bytes, U256, keccak256};
 
 /// Wei each funded account starts with: 10,000 ether.
-const DEV_BALANCE: U256 = U256::from_limbs([0x1bce_cced_a100_0000, 0x21e, 0, 0]);
+const DEV_BALANCE: U256 = U256::from_limbs([0x19e0_c9ba_b240_0000, 0x21e, 0, 0]);
 
 /// What a genesis is made from.
 pub(crate) struct Genesis {

@@ -152,6 +152,13 @@ impl Ledger {
         &self.blocks[start..end]
     }
 
+    /// The block in the making, and the state after it.
+    pub(crate) fn pending_overlay(&self, now: u64) -> Result<(Block, Overlay<'_>), StateError> {
+        let Candidate { block, changes, .. } = self.pending(now)?;
+        let base = self.state.at(self.height());
+        Ok((block, Overlay { base, changes, ancestors: &self.blocks }))
+    }
+
     /// Takes in a signed transaction.
     pub(crate) fn submit(&mut self, transaction: Transacted) -> Result<(), SubmitError> {
         if self.transactions.contains_key(transaction.tx_hash()) {
@@ -272,7 +279,7 @@ impl Ledger {
         let height = block.header.number;
         // A depth mode never unmakes what was final.
         self.finalized = self.finalized();
-        self.state.commit(height, candidate.writes, candidate.codes);
+        self.state.commit(height, candidate.writes, candidate.changes.codes);
         self.by_hash.insert(block.hash, height);
         for (index, included) in block.included.iter().enumerate() {
             let hash = *included.transaction.tx_hash();

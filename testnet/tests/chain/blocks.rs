@@ -93,7 +93,7 @@ async fn the_system_contracts_know_earlier_hashes_and_beacon_roots() {
     mine(&provider, 3).await;
     let ask = async |to: Address, word: U256| {
         let call = TransactionRequest::default().with_to(to).with_input(word.to_be_bytes::<32>().to_vec());
-        provider.call(call).await
+        provider.call(call).latest().await
     };
     // EIP-2935
     let history = address!("0000F90827F1C53a10cb7A02335B175320002935");
@@ -102,6 +102,10 @@ async fn the_system_contracts_know_earlier_hashes_and_beacon_roots() {
         assert_eq!(ask(history, U256::from(number)).await.unwrap(), Bytes::from(hash));
     }
     assert!(ask(history, U256::from(3)).await.is_err(), "the newest block's own hash isn't in its state");
+    let pending =
+        TransactionRequest::default().with_to(history).with_input(U256::from(3).to_be_bytes::<32>().to_vec());
+    let (hash, _) = header(&provider, 3).await;
+    assert_eq!(provider.call(pending).pending().await.unwrap(), Bytes::from(hash), "but in the next one's");
     // EIP-4788
     let beacon_roots = address!("000F3df6D732807Ef1319fB7B8bB8522d0Beac02");
     let (_, newest) = header(&provider, 3).await;

@@ -1,6 +1,6 @@
 //! Taking blocks off again.
 
-use crate::{ask, deploy, keep, manual, mine, quiet, send, start, transfer};
+use crate::{ask, connect, deploy, keep, manual, mine, quiet, send, start, transfer};
 use alloy::eips::{BlockId, BlockNumberOrTag};
 use alloy::primitives::U256;
 use alloy::providers::Provider;
@@ -89,9 +89,11 @@ async fn a_reorg_stops_at_what_is_final() {
 
 #[tokio::test]
 async fn long_reorg_sequences_end_where_a_straight_history_would() {
-    let (_chain, provider) = start(manual()).await;
+    let (chain, provider) = start(manual()).await;
     let keeper = deploy(&provider).await;
     for round in 1..=20 {
+        // A provider of its own: alloy's remembers nonces, and a reorg takes them back.
+        let provider = connect(&chain);
         send(&provider, keep(keeper, round)).await;
         mine(&provider, round % 3).await;
         ask(&provider, "dev_reorg", json!([round % 3 + round % 2])).await.unwrap();

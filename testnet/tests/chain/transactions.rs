@@ -226,6 +226,9 @@ async fn with_interval_mining_transactions_wait_and_can_be_replaced() {
     let pending =
         provider.get_block_by_number(alloy::eips::BlockNumberOrTag::Pending).await.unwrap().unwrap();
     assert_eq!(pending.transactions.hashes().collect::<Vec<_>>(), [better, second]);
+    let to = Address::repeat_byte(0xbb);
+    assert_eq!(provider.get_balance(to).pending().await.unwrap(), U256::from(2));
+    assert_eq!(provider.get_balance(to).await.unwrap(), U256::ZERO);
     mine(&provider, 1).await;
     assert!(is_mined(&provider, better).await && is_mined(&provider, second).await);
     assert_eq!(provider.get_transaction_by_hash(first).await.unwrap(), None);

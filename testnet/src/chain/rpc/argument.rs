@@ -188,6 +188,9 @@ pub(super) fn parse_bytes(text: &str) -> Result<Vec<u8>, String> {
     if digits.len() % 2 == 1 {
         return Err("hex string of odd length".to_owned());
     }
+    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err("invalid hex string".to_owned());
+    }
     hex::decode(digits).map_err(|_| "invalid hex string".to_owned())
 }
 

@@ -2,7 +2,7 @@
 
 use super::argument::{Arguments, Quantity};
 use super::error::RpcError;
-use super::reference::BlockReference;
+use super::reference::{BlockReference, ByHash, ByNumber};
 use super::{hex, quantity, view};
 use crate::chain::{Shared, unix_seconds};
 use serde_json::Value;
@@ -16,8 +16,11 @@ pub(super) fn number(shared: &Shared) -> Result<Value, RpcError> {
 
 /// `eth_getBlockByNumber`, `eth_getBlockByHash`: the block, or null. The pending block has the hash that it
 /// would have if it were made now.
-pub(super) fn block(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
-    let reference: BlockReference = arguments.required()?;
+pub(super) fn block(
+    shared: &Shared,
+    reference: BlockReference,
+    arguments: &mut Arguments,
+) -> Result<Value, RpcError> {
     let full = arguments.optional()?.unwrap_or(false);
     let ledger = shared.read();
     if reference == BlockReference::Pending {
@@ -26,9 +29,18 @@ pub(super) fn block(shared: &Shared, arguments: &mut Arguments) -> Result<Value,
     view::json(reference.find(&ledger).map(|block| view::block(block, full)))
 }
 
+/// The block argument of a method that names it by number or tag.
+pub(super) fn by_number(arguments: &mut Arguments) -> Result<BlockReference, RpcError> {
+    arguments.required().map(|ByNumber(reference)| reference)
+}
+
+/// The block argument of a method that names it by hash.
+pub(super) fn by_hash(arguments: &mut Arguments) -> Result<BlockReference, RpcError> {
+    arguments.required().map(|ByHash(reference)| reference)
+}
+
 /// `eth_getBlockTransactionCountByNumber`, `eth_getBlockTransactionCountByHash`
-pub(super) fn transaction_count(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
-    let reference: BlockReference = arguments.required()?;
+pub(super) fn transaction_count(shared: &Shared, reference: BlockReference) -> Result<Value, RpcError> {
     let ledger = shared.read();
     let count = reference.find(&ledger).map(|block| quantity(block.included.len() as u64));
     view::json(count)
@@ -55,8 +67,11 @@ pub(super) fn transaction(shared: &Shared, arguments: &mut Arguments) -> Result<
 }
 
 /// `eth_getTransactionByBlockNumberAndIndex`, `eth_getTransactionByBlockHashAndIndex`
-pub(super) fn transaction_at(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
-    let reference: BlockReference = arguments.required()?;
+pub(super) fn transaction_at(
+    shared: &Shared,
+    reference: BlockReference,
+    arguments: &mut Arguments,
+) -> Result<Value, RpcError> {
     let Quantity(index) = arguments.required()?;
     let index = usize::try_from(index).unwrap_or(usize::MAX);
     let ledger = shared.read();

@@ -34,12 +34,13 @@ struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     fn at(ledger: &'a Ledger, reference: &BlockReference) -> Result<Self, RpcError> {
+        let chain_id = ledger.config.chain_id;
+        if *reference == BlockReference::Pending {
+            let (block, overlay) = ledger.pending_overlay(unix_seconds())?;
+            return Ok(Self { overlay, header: block.header, chain_id });
+        }
         let block = reference.require(ledger)?;
-        let header = match reference {
-            BlockReference::Pending => ledger.pending(unix_seconds())?.block.header,
-            _ => block.header.clone(),
-        };
-        Ok(Self { overlay: ledger.overlay(block)?, header, chain_id: ledger.config.chain_id })
+        Ok(Self { overlay: ledger.overlay(block)?, header: block.header.clone(), chain_id })
     }
 
     fn run(&self, message: Message) -> Result<Execution, ExecuteError> {

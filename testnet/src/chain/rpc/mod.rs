@@ -124,14 +124,17 @@ fn dispatch(shared: &Shared, method: &str, mut arguments: Arguments) -> Result<V
         "eth_chainId" => info::chain_id(shared),
         "eth_accounts" => info::accounts(),
         "eth_blockNumber" => blocks::number(shared),
-        "eth_getBlockByNumber" | "eth_getBlockByHash" => blocks::block(shared, args),
-        "eth_getBlockTransactionCountByNumber" | "eth_getBlockTransactionCountByHash" => {
-            blocks::transaction_count(shared, args)
-        }
+        "eth_getBlockByNumber" => blocks::block(shared, blocks::by_number(args)?, args),
+        "eth_getBlockByHash" => blocks::block(shared, blocks::by_hash(args)?, args),
+        "eth_getBlockTransactionCountByNumber" => blocks::transaction_count(shared, blocks::by_number(args)?),
+        "eth_getBlockTransactionCountByHash" => blocks::transaction_count(shared, blocks::by_hash(args)?),
         "eth_getBlockReceipts" => blocks::receipts(shared, args),
         "eth_getTransactionByHash" => blocks::transaction(shared, args),
-        "eth_getTransactionByBlockNumberAndIndex" | "eth_getTransactionByBlockHashAndIndex" => {
-            blocks::transaction_at(shared, args)
+        "eth_getTransactionByBlockNumberAndIndex" => {
+            blocks::transaction_at(shared, blocks::by_number(args)?, args)
+        }
+        "eth_getTransactionByBlockHashAndIndex" => {
+            blocks::transaction_at(shared, blocks::by_hash(args)?, args)
         }
         "eth_getTransactionReceipt" => blocks::receipt(shared, args),
         "debug_getRawHeader" => blocks::raw_header(shared, args),

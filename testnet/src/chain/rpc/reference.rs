@@ -32,6 +32,24 @@ pub(super) enum BlockReference {
     },
 }
 
+/// A block by its number or a tag, and nothing else.
+pub(super) struct ByNumber(pub(super) BlockReference);
+
+impl Argument for ByNumber {
+    fn read(value: Value) -> Result<Self, String> {
+        BlockReference::read_number(value).map(Self)
+    }
+}
+
+/// A block by its hash, and nothing else.
+pub(super) struct ByHash(pub(super) BlockReference);
+
+impl Argument for ByHash {
+    fn read(value: Value) -> Result<Self, String> {
+        B256::read(value).map(|hash| Self(BlockReference::Hash { hash, canonical: false }))
+    }
+}
+
 impl Argument for BlockReference {
     fn read(value: Value) -> Result<Self, String> {
         match value {

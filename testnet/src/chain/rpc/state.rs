@@ -4,10 +4,10 @@ use super::argument::{Arguments, Slot};
 use super::error::RpcError;
 use super::reference::BlockReference;
 use super::{hex, quantity, view};
-use crate::chain::Shared;
+use crate::chain::evm::Overlay;
 use crate::chain::ledger::Ledger;
 use crate::chain::limits::MAX_PROOF_KEYS;
-use crate::chain::state::StateAt;
+use crate::chain::{Shared, unix_seconds};
 use alloy::rpc::types::serde_helpers::JsonStorageKey;
 use alloy::rpc::types::{EIP1186AccountProofResponse, EIP1186StorageProof};
 use serde_json::Value;
@@ -18,8 +18,12 @@ fn reference(arguments: &mut Arguments) -> Result<BlockReference, RpcError> {
     Ok(arguments.optional()?.unwrap_or(BlockReference::Latest))
 }
 
-fn state_at<'a>(ledger: &'a Ledger, reference: &BlockReference) -> Result<StateAt<'a>, RpcError> {
-    Ok(ledger.state(reference.require(ledger)?)?)
+/// The state after a block, the one in the making included.
+fn state_at<'a>(ledger: &'a Ledger, reference: &BlockReference) -> Result<Overlay<'a>, RpcError> {
+    match reference {
+        BlockReference::Pending => Ok(ledger.pending_overlay(unix_seconds())?.1),
+        made => Ok(ledger.overlay(made.require(ledger)?)?),
+    }
 }
 
 /// `eth_getTransactionCount`: an account's nonce; with `pending`, counting what waits.
@@ -29,16 +33,16 @@ pub(super) fn nonce(shared: &Shared, arguments: &mut Arguments) -> Result<Value,
     if reference == BlockReference::Pending {
         return Ok(quantity(ledger.pending_nonce(address)?));
     }
-    let account = state_at(&ledger, &reference)?.account(address)?;
-    Ok(quantity(account.map_or(0, |account| account.nonce)))
+    let basic = state_at(&ledger, &reference)?.basic(address)?.unwrap_or_default();
+    Ok(quantity(basic.nonce))
 }
 
 /// `eth_getBalance`
 pub(super) fn balance(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let (address, reference) = (arguments.required()?, reference(arguments)?);
     let ledger = shared.read();
-    let account = state_at(&ledger, &reference)?.account(address)?.unwrap_or_default();
-    view::json(account.balance)
+    let basic = state_at(&ledger, &reference)?.basic(address)?.unwrap_or_default();
+    view::json(basic.balance)
 }
 
 /// `eth_getCode`
@@ -46,8 +50,8 @@ pub(super) fn code(shared: &Shared, arguments: &mut Arguments) -> Result<Value, 
     let (address, reference) = (arguments.required()?, reference(arguments)?);
     let ledger = shared.read();
     let state = state_at(&ledger, &reference)?;
-    let account = state.account(address)?.unwrap_or_default();
-    Ok(hex(state.code(account.code_hash)?.bytes()))
+    let basic = state.basic(address)?.unwrap_or_default();
+    Ok(hex(state.code(basic.code_hash)?.bytes()))
 }
 
 /// `eth_getStorageAt`: always 32 bytes.
@@ -60,7 +64,7 @@ pub(super) fn slot(shared: &Shared, arguments: &mut Arguments) -> Result<Value, 
     view::json(B256::from(value.to_be_bytes()))
 }
 
-/// `eth_getProof` (EIP-1186)
+/// `eth_getProof` (EIP-1186). What isn't sealed has no root to prove against: `pending` means the newest block.
 pub(super) fn proof(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let address: Address = arguments.required()?;
     let slots: Vec<Slot> = arguments.optional()?.unwrap_or_default();
@@ -70,7 +74,7 @@ pub(super) fn proof(shared: &Shared, arguments: &mut Arguments) -> Result<Value,
     }
     let slots: Vec<_> = slots.into_iter().map(|Slot(slot)| slot).collect();
     let ledger = shared.read();
-    let proven = state_at(&ledger, &reference)?.prove(address, &slots)?;
+    let proven = ledger.state(reference.require(&ledger)?)?.prove(address, &slots)?;
     let account = proven.account.unwrap_or_default();
     let storage_proof = proven.slots.into_iter().map(|proven| EIP1186StorageProof {
         key: JsonStorageKey::Hash(B256::from(proven.slot.to_be_bytes())),
