@@ -243,12 +243,13 @@ impl<S: NodeStore> Update<'_, S> {
     }
 
     /// Hangs what is `head` below `at` directly under `at`: a branch gets an extension, anything else is
-    /// merged with the nibbles before it, and its former place is freed.
+    /// merged with the nibbles before it, and its former place is freed. Only what is loose can already
+    /// hang there, with an empty `head`.
     fn attach(&mut self, at: NibblePath, head: NibblePath, slot: Slot) -> Outcome<Option<Node>, S> {
         let child_at = at.join(&head);
         let (node, stored) = match slot {
             Slot::Settled(link) => match self.open(&child_at, &link)? {
-                Some(Node::Branch(_)) if !head.is_empty() => {
+                Some(Node::Branch(_)) => {
                     return Ok(Some(Node::Extension { path: head, child: link }));
                 }
                 node => (node, matches!(link, Link::Hash(_))),

@@ -3,10 +3,10 @@
 use super::*;
 use core::cell::{Cell, RefCell};
 
-/// A store that notes what is asked of it, and fails when told to.
+/// A store that notes what is asked of it, refuses needless writes, and fails when told to.
 #[derive(Default)]
-struct Watched {
-    inner: MemoryStore,
+pub(super) struct Watched {
+    pub(super) inner: MemoryStore,
     loads: Cell<usize>,
     stored: RefCell<Vec<NibblePath>>,
     loads_left: Cell<Option<usize>>,
@@ -14,7 +14,7 @@ struct Watched {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("disk on fire")]
-struct OnFire;
+pub(super) struct OnFire;
 
 impl NodeStore for Watched {
     type Error = OnFire;
@@ -29,6 +29,8 @@ impl NodeStore for Watched {
     }
 
     fn store(&mut self, trie: TrieId, path: &NibblePath, node: Option<&[u8]>) -> Result<(), OnFire> {
+        let Ok(former) = self.inner.load(trie, path);
+        assert_ne!(former.as_deref(), node, "a needless write at '{path}'");
         self.stored.get_mut().push(*path);
         let Ok(()) = self.inner.store(trie, path, node);
         Ok(())
@@ -36,12 +38,16 @@ impl NodeStore for Watched {
 }
 
 impl Watched {
+    pub(super) fn over(inner: MemoryStore) -> Self {
+        Self { inner, ..Self::default() }
+    }
+
     fn with_slots(count: u64) -> Self {
-        Self { inner: stored(&slots(count)).0, ..Self::default() }
+        Self::over(stored(&slots(count)).0)
     }
 
     /// Applies changes and returns how many trie nodes were read and written.
-    fn cost(&mut self, changes: &BTreeMap<B256, Option<Vec<u8>>>) -> (usize, usize) {
+    pub(super) fn cost(&mut self, changes: &BTreeMap<B256, Option<Vec<u8>>>) -> (usize, usize) {
         self.loads.set(0);
         self.stored.get_mut().clear();
         update(self, TRIE, changes).unwrap();
@@ -128,6 +134,22 @@ fn a_missing_trie_node_is_named() {
     assert_eq!(lookup(&store, TRIE, &hashed(1)), Err(missing.clone()));
     assert_eq!(prove(&store, TRIE, &hashed(1)), Err(missing.clone()));
     assert_eq!(update(&mut store, TRIE, &BTreeMap::from([(hashed(1), None)])), Err(missing));
+}
+
+/// Deeper than any key: a branch whose children would be 65 nibbles from the root.
+#[test]
+fn a_branch_below_the_deepest_is_named() {
+    let bottom = branch(&[(0, string(&[7; 32])), (1, string(&[7; 32]))]);
+    let last = branch(&[(0, reference(&bottom)), (1, string(&[7; 32]))]);
+    let top = list(&[path(&[0; 63], false), reference(&last)]);
+    let mut store = MemoryStore::new();
+    let place = |depth: usize| NibblePath::from_key(&B256::ZERO).prefix(depth);
+    for (depth, node) in [(0, top), (63, last), (64, bottom)] {
+        store.store(TRIE, &place(depth), Some(&node)).unwrap();
+    }
+    let damaged = TrieError::Damaged { trie: TRIE, path: place(64), fault: NodeError::PathLength };
+    assert_eq!(lookup(&store, TRIE, &B256::ZERO), Err(damaged.clone()));
+    assert_eq!(update(&mut store, TRIE, &BTreeMap::from([(B256::ZERO, None)])), Err(damaged));
 }
 
 #[test]
