@@ -11,7 +11,8 @@ use core::convert::Infallible;
 /// Trie nodes by trie and path.
 ///
 /// One store is one version of its tries: a store that keeps several is bound to one height before the trie
-/// sees it. Each path is written at most once by one [`update`](super::update), never after being read again.
+/// sees it. One [`update`](super::update()) writes a path at most once, only when its trie node differs, and
+/// doesn't read it afterwards.
 pub trait NodeStore {
     /// Why a trie node couldn't be read or written.
     type Error;
