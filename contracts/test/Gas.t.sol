@@ -3,21 +3,19 @@ pragma solidity 0.8.37;
 
 import {IDevices} from "../src/interfaces/IRegistry.sol";
 import {ISigned} from "../src/interfaces/ISigned.sol";
-import {Base} from "./Base.sol";
+import {ISettlement} from "../src/interfaces/ISettlement.sol";
+import {SettlementBase} from "./Settlement.t.sol";
 
 /// @notice The budgets: the gas of a whole transaction, sent directly, in a registry that already holds other records.
 /// Run isolated, so that every measured call is a transaction of its own: nothing is warm, the intrinsic cost counts
 /// and the refund is taken off. The figures go to `snapshots/gas.json`.
 /// forge-config: default.isolate = true
-contract GasTest is Base {
+contract GasTest is SettlementBase {
     uint256 private constant BATCH = 50;
-
-    uint48 internal fleet;
 
     function setUp() public override {
         super.setUp();
-        createFleet(stranger, 0);
-        fleet = fleetWithDevice(0);
+        open();
     }
 
     function within(string memory what, uint256 budget) internal {
@@ -108,5 +106,51 @@ contract GasTest is Base {
         as_(device);
         names.setReverse(device.addr, keccak256("sensor-7"));
         within("setReverse, first", 60_000);
+    }
+
+    function test_registerNode() public {
+        Person memory next = person("next node");
+        ISigned.Signature memory yes = nodeConsent(next, owner.addr);
+        as_(owner);
+        staking.register{value: STAKE}(next.addr, FOREVER, yes);
+        within("register node", 90_000);
+    }
+
+    function test_settle() public {
+        ISettlement.Ticket[] memory first = new ISettlement.Ticket[](20);
+        ISettlement.Ticket[] memory second = new ISettlement.Ticket[](20);
+        for (uint256 i = 0; i < 20; ++i) {
+            Person memory who = person(string.concat("ticket", vm.toString(i)));
+            enrol(fleet, operator, who, FOREVER);
+            first[i] = ticket(who, who.addr, 1_234_567_890);
+            second[i] = ticket(who, who.addr, 9_876_543_210);
+        }
+        vm.warp(START + 1);
+        settlement.settle(fleet, node.addr, first);
+        settlement.settle(fleet, node.addr, second);
+        uint256 each = vm.lastCallGas().gasTotalUsed / 20;
+        vm.snapshotValue("gas", "settle of 20 in steady state, each", each);
+        vm.assertLe(each, 22_000, "settle");
+    }
+
+    function test_redeem() public {
+        as_(operator);
+        settlement.vouch(fleet, node.addr, 1);
+        ISigned.Signature memory s = voucher(operator, 1_000_000_000);
+        as_(owner);
+        settlement.redeem(fleet, node.addr, 1_000_000_000, s);
+        within("redeem a voucher", 50_000);
+    }
+
+    function test_collect() public {
+        as_(operator);
+        settlement.vouch(fleet, node.addr, 1);
+        as_(owner);
+        settlement.collect(fleet, node.addr, owner.addr);
+        as_(operator);
+        settlement.vouch(fleet, node.addr, 1_000_000_000);
+        as_(owner);
+        settlement.collect(fleet, node.addr, owner.addr);
+        within("collect", 60_000);
     }
 }

@@ -19,3 +19,21 @@ pub mod name_registrar {
         "../artifacts/NameRegistrar.json"
     );
 }
+
+/// NodeStaking's calls, events and errors.
+pub mod node_staking {
+    alloy_sol_types::sol!(
+        #[sol(all_derives)]
+        NodeStaking,
+        "../artifacts/NodeStaking.json"
+    );
+}
+
+/// Settlement's calls, events and errors.
+pub mod settlement {
+    alloy_sol_types::sol!(
+        #[sol(all_derives)]
+        Settlement,
+        "../artifacts/Settlement.json"
+    );
+}

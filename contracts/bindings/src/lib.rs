@@ -16,7 +16,9 @@
 pub mod abi;
 mod artifact;
 pub mod name_registrar;
+pub mod node_staking;
 pub mod registry;
+pub mod settlement;
 
 pub use artifact::{Artifact, Deployable, Immutable, Member, Value, Variable};
 

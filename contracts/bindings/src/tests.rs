@@ -24,6 +24,18 @@ fn name_registrar_terms() -> name_registrar::Terms {
     }
 }
 
+fn node_staking_terms() -> node_staking::Terms {
+    node_staking::Terms {
+        registry: Address::repeat_byte(0x33),
+        genesis_hash: B256::repeat_byte(0x55),
+        header_numbers: true,
+        min_stake: U96::from(7),
+        epoch_length: 86_400,
+        staked_age: 604_800,
+        unbonding_age: 1_814_400,
+    }
+}
+
 fn check<T: Deployable>(terms: &T) {
     let artifact = T::artifact();
     assert!(artifact.bytecode.len() > 1000 && artifact.deployed_bytecode.len() > 1000);
@@ -47,6 +59,8 @@ fn check<T: Deployable>(terms: &T) {
 fn artifacts_are_read_whole_and_spliced_in_every_place() {
     check(&registry_terms());
     check(&name_registrar_terms());
+    check(&node_staking_terms());
+    check(&settlement::Terms { registry: Address::repeat_byte(0x33) });
 }
 
 #[test]
@@ -55,6 +69,8 @@ fn another_argument_is_another_code_hash() {
     assert_ne!(terms.code_hash(), registry::Terms { predecessor: Address::ZERO, ..terms }.code_hash());
     let names = name_registrar_terms();
     assert_ne!(names.code_hash(), name_registrar::Terms { grace: 1, ..names }.code_hash());
+    let nodes = node_staking_terms();
+    assert_ne!(nodes.code_hash(), node_staking::Terms { header_numbers: false, ..nodes }.code_hash());
 }
 
 /// The layout that devices are built for. It can't change; a change of the compiler's mind fails here.

@@ -36,11 +36,15 @@ abstract contract Eip712 is ISigned {
         return keccak256(abi.encodePacked(hex"1901", domain, structHash));
     }
 
-    /// Whether `signature` over the statement is by `signer`. False for the zero signer, a high `s`, an odd `v`.
+    /// Who made the signature; zero for a high `s`, an odd `v`, or values that no key gives.
+    function _signerOf(bytes32 digest, Signature calldata signature) internal pure returns (address) {
+        if (uint256(signature.s) > MAX_S) return address(0);
+        return ecrecover(digest, signature.v, signature.r, signature.s);
+    }
+
+    /// Whether the signature is by `signer`. The zero signer has none.
     function _isSignedBy(address signer, bytes32 digest, Signature calldata signature) internal pure returns (bool) {
-        if (signer == address(0) || uint256(signature.s) > MAX_S) return false;
-        // ecrecover answers zero for what it can't recover, and zero was refused above.
-        return ecrecover(digest, signature.v, signature.r, signature.s) == signer;
+        return signer != address(0) && _signerOf(digest, signature) == signer;
     }
 
     function _requireSignedBy(address signer, bytes32 structHash, Signature calldata signature) internal view {
