@@ -91,7 +91,7 @@ mod tests {
         assert!(admit(identity::peer_id_of(&secret.public_key())).is_ok());
 
         let stranger = PeerId::random();
-        let denied = admit(stranger).unwrap_err();
+        let denied = admit(stranger).err().unwrap();
         assert_eq!(denied.downcast::<ForeignKey>().unwrap().peer, stranger);
     }
 }

@@ -156,37 +156,30 @@ impl Peers {
 
     /// Queues a caller who wants a stream, unless too many wait already. Returns whether it waits.
     pub(super) fn want_stream(&mut self, peer: PeerId, caller: CallerId, want: WantStream) -> bool {
-        match self.room_to_wait(peer) {
-            Ok(entry) => {
-                want.progress.reached(if entry.is_connected() { Stage::Queue } else { Stage::Dial });
-                entry.streams_wanted.insert(caller, want);
-                true
-            }
-            Err(busy) => {
-                let _ = want.reply.send(Err(busy));
-                false
-            }
-        }
+        let Some(entry) = self.room_to_wait(peer) else {
+            let _ = want.reply.send(Err(OpenError::Busy { peer }));
+            return false;
+        };
+        want.progress.reached(if entry.is_connected() { Stage::Queue } else { Stage::Dial });
+        entry.streams_wanted.insert(caller, want);
+        true
     }
 
     /// Queues a caller who wants a connection, unless too many wait already. Returns whether it waits.
     pub(super) fn want_connection(&mut self, peer: PeerId, caller: CallerId, want: WantConnection) -> bool {
-        match self.room_to_wait(peer) {
-            Ok(entry) => {
-                entry.connections_wanted.insert(caller, want);
-                true
-            }
-            Err(busy) => {
-                let _ = want.send(Err(busy));
-                false
-            }
-        }
+        let Some(entry) = self.room_to_wait(peer) else {
+            let _ = want.send(Err(OpenError::Busy { peer }));
+            return false;
+        };
+        entry.connections_wanted.insert(caller, want);
+        true
     }
 
-    fn room_to_wait(&mut self, peer: PeerId) -> Result<&mut Peer, OpenError> {
+    /// The entry of a peer for which one more caller may wait.
+    fn room_to_wait(&mut self, peer: PeerId) -> Option<&mut Peer> {
         let most = self.limits.waiting_per_peer;
         let entry = self.peers.entry(peer).or_default();
-        if entry.waiting() < most { Ok(entry) } else { Err(OpenError::Busy { peer }) }
+        (entry.waiting() < most).then_some(entry)
     }
 
     /// Serves whoever waits for `peer` as far as its connections and the limits allow.

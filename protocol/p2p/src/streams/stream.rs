@@ -216,8 +216,8 @@ impl PeerStream {
                 Poll::Pending => return Poll::Pending,
             }
         } else {
-            // A stream that was reset, or lost its connection, can't be written to either. Nothing
-            // to write finds out without sending a byte of ours.
+            // A stream that was reset, or lost its connection, can't be written to either. Writing
+            // nothing finds out, and the caller's bytes stay where they are.
             let waker = self.writer.as_ref().unwrap_or_else(|| cx.waker()).clone();
             let write = Pin::new(&mut self.stream).poll_write(&mut Context::from_waker(&waker), &[]);
             !matches!(write, Poll::Ready(Err(_)))

@@ -1,0 +1,9 @@
+//! Streams over real sockets on loopback. `host` runs a swarm as a node or a device does.
+#![allow(clippy::unwrap_used)]
+
+mod counting;
+mod ends;
+mod host;
+mod limits;
+mod opening;
+mod relayed;
