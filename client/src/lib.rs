@@ -1,1 +1,77 @@
-//! windlass-client
+//! The embeddable light client of Windlass: a device that believes the chain, not the node.
+//!
+//! It finds devices by name or id with proofs it checks itself, opens end-to-end encrypted streams to them,
+//! and publishes services of its own. Nodes are asked, never trusted: an answer without proof is refused, the
+//! node named, and the next one asked.
+//!
+//! ```no_run
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//! use windlass_client::{Client, Multiaddr, SecretKey, Service, VerifiedSpec};
+//!
+//! # async fn greet(spec: VerifiedSpec, key: SecretKey, node: Multiaddr) -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::builder(spec, key).nodes([node]).start().await?;
+//! let mut stream = client.open(&"workshop-lamp".parse()?, Service::Stream(8080)).await?;
+//! println!("reached {} {}", stream.peer(), stream.path());
+//! stream.write_all(b"hello").await?;
+//! stream.shutdown().await?;
+//! let mut answer = Vec::new();
+//! stream.read_to_end(&mut answer).await?;
+//! client.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | `client` | the composition root: builder, tasks, shutdown |
+//! | `network` | the swarm, and which reservations stand |
+//! | `pool` | the nodes, in the order to ask them |
+//! | `ask` | questions, and the one entrance of registry facts |
+//! | `resolve`, `open`, `publish` | the three things a device does |
+//! | `claim` | what a caller states, and its staple |
+//! | `guard`, `keep`, `watch` | live streams: judged on every change, kept fresh, told of changes |
+//! | `reach` | reservations and routes while something is published |
+//! | `heads`, `clock` | the highest head, the time |
+//! | `stream` | the bytes |
+//!
+//! Tasks send to and wait for each other without a cycle: everything asks `network`; `watch` and `keep` feed
+//! `guard`, which only ends streams; `reach` and `publish` read `guard`. Nothing blocks, prints, or is global.
+
+mod ask;
+mod backoff;
+mod claim;
+mod client;
+mod clock;
+mod guard;
+mod heads;
+mod keep;
+pub mod limits;
+mod network;
+mod open;
+mod pool;
+mod publish;
+mod reach;
+mod refused;
+mod resolve;
+mod stream;
+mod watch;
+
+pub use ask::{Answer, AskError, Provenance};
+pub use client::{Builder, Client, StartError};
+pub use clock::{Clock, SystemClock};
+pub use guard::Authorization;
+pub use heads::{HeadStore, HighestHead, MemoryHeadStore};
+pub use libp2p::{Multiaddr, PeerId};
+pub use open::{OpenError, OpenStage};
+pub use pool::NodeError;
+pub use publish::{Publication, PublishError};
+pub use refused::{RefusedNode, Rejection};
+pub use resolve::{Denial, ResolveError, Resolved};
+pub use stream::{Ended, Stream};
+pub use windlass_p2p::{Path, Transport};
+pub use windlass_protocol::{
+    DeviceId, KeyAddress, Name, SecretKey, Service,
+    authorise::{Listed, Mode, Policy, Refusal},
+    question::{Question, Target},
+    spec::{VerifiedSpec, verify_spec},
+};

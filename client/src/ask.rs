@@ -1,0 +1,263 @@
+//! Questions to nodes and answers that were verified: the only way in which registry facts enter the client.
+//!
+//! Whatever a node does wrong, the next one is asked; the result says which nodes were refused and why.
+
+use crate::{
+    clock::Clock,
+    guard::Guard,
+    heads::Heads,
+    limits::{ASK_DEADLINE, LAG_DEADLINE, LAG_PAUSE, NODE_DEADLINE},
+    pool::{Node, NodePool},
+    refused::{RefusedNode, Rejection, listed},
+};
+use futures::AsyncWriteExt;
+use libp2p::{Multiaddr, PeerId, StreamProtocol};
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep, timeout};
+use windlass_p2p::{
+    Control, OpenError,
+    frame::{FrameError, read_frame, write_frame},
+};
+use windlass_protocol::{
+    B256, KeyAddress,
+    bundle::{BundleError, VerifiedBundle, open_bundle},
+    head::{Committee, Trust},
+    message::{
+        MAX_FRAME, names,
+        resolve::{Request, Response},
+    },
+    question::{ExpandError, Question},
+    route::SignedRoute,
+    spec::VerifiedSpec,
+    wire,
+};
+
+/// Under which head something was proven, by whom, and what it took.
+#[derive(Debug, Clone)]
+pub struct Provenance {
+    /// The block's number.
+    pub number: u64,
+    /// The block's hash.
+    pub hash: B256,
+    /// The block's time, Unix seconds.
+    pub timestamp: u64,
+    /// Seconds since a threshold of the committee last vouched for this head.
+    pub age: u64,
+    /// How many members attested it.
+    pub signers: usize,
+    /// How many had to.
+    pub threshold: usize,
+    /// Bytes of the answer.
+    pub bytes: usize,
+    /// How long the answer took, refused nodes included.
+    pub took: Duration,
+    /// The node that answered.
+    pub node: PeerId,
+    /// The address of its key.
+    pub node_address: KeyAddress,
+    /// Where it was dialled.
+    pub node_multiaddr: Multiaddr,
+    /// The nodes whose answers were not taken, in the order they were asked.
+    pub refused: Vec<RefusedNode>,
+}
+
+/// A verified answer: every slot that the questions lead to, proven under one head.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The proven slots.
+    pub bundle: VerifiedBundle,
+    /// Where it comes from.
+    pub provenance: Provenance,
+}
+
+/// Why there is no verified answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AskError {
+    /// No node gave an answer that could be verified.
+    #[error("no node gave a verifiable answer: {}", listed(.refused))]
+    NoNode {
+        /// Each refused node and why.
+        refused: Vec<RefusedNode>,
+    },
+    /// The client is shut down.
+    #[error("the client has been shut down")]
+    Stopped,
+}
+
+/// What everything is verified against.
+pub(crate) struct Verifier {
+    pub(crate) spec: VerifiedSpec,
+    pub(crate) committee: Committee,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Verifier {
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.unix_seconds()
+    }
+
+    pub(crate) fn trust(&self) -> Trust<'_> {
+        Trust { spec: &self.spec, committee: &self.committee, now: Some(self.now()), nonce: None }
+    }
+}
+
+/// Asks nodes.
+pub(crate) struct Asker {
+    pub(crate) control: Control,
+    pub(crate) pool: Arc<NodePool>,
+    pub(crate) heads: Arc<Heads>,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) max_age: u64,
+}
+
+/// One node's verified answer.
+struct Proof {
+    bundle: VerifiedBundle,
+    routes: Vec<SignedRoute>,
+    bytes: usize,
+}
+
+impl Asker {
+    /// Asks node after node until one proves its answer and `read` can take it; `read` sees the proven
+    /// slots and the routes, which are still to be verified. Cancel-safe.
+    pub(crate) async fn ask<T>(
+        &self,
+        questions: Vec<Question>,
+        read: impl Fn(&VerifiedBundle, &[SignedRoute]) -> Result<T, Rejection>,
+    ) -> Result<(T, Answer), AskError> {
+        let started = Instant::now();
+        let request = Request { questions };
+        let mut refused: Vec<RefusedNode> = Vec::new();
+        let mut candidates = self.pool.ranked();
+        while !candidates.is_empty() {
+            let mut behind = Vec::new();
+            for node in candidates {
+                let left = ASK_DEADLINE.saturating_sub(started.elapsed()).min(NODE_DEADLINE);
+                if left.is_zero() {
+                    return Err(AskError::NoNode { refused });
+                }
+                match self.ask_node(&node, &request, left, &read).await {
+                    Ok((value, proof)) => {
+                        let answer = self.answer(&node, proof, started.elapsed(), refused);
+                        return Ok((value, answer));
+                    }
+                    Err(Rejection::Unreachable(error)) if matches!(*error, OpenError::Stopped) => {
+                        return Err(AskError::Stopped);
+                    }
+                    Err(reason) => {
+                        if matches!(reason, Rejection::Older { .. }) {
+                            behind.push(node.clone());
+                        }
+                        self.reject(&node, reason, &mut refused);
+                    }
+                }
+            }
+            if started.elapsed() >= LAG_DEADLINE {
+                break;
+            }
+            // Those that were only behind may have caught up.
+            candidates = behind;
+            if !candidates.is_empty() {
+                sleep(LAG_PAUSE).await;
+            }
+        }
+        Err(AskError::NoNode { refused })
+    }
+
+    fn reject(&self, node: &Node, reason: Rejection, refused: &mut Vec<RefusedNode>) {
+        self.pool.rejected(node, &reason);
+        refused.retain(|known| known.peer != node.peer);
+        refused.push(node.refused(reason));
+    }
+
+    fn answer(&self, node: &Node, proof: Proof, took: Duration, refused: Vec<RefusedNode>) -> Answer {
+        let head = *proof.bundle.head();
+        let provenance = Provenance {
+            number: head.number(),
+            hash: head.header().hash,
+            timestamp: head.header().timestamp,
+            age: head.age(self.verifier.now()),
+            signers: head.signers(),
+            threshold: self.verifier.spec.threshold(self.verifier.committee.members().len()),
+            bytes: proof.bytes,
+            took,
+            node: node.peer,
+            node_address: node.address,
+            node_multiaddr: node.multiaddr(),
+            refused,
+        };
+        Answer { bundle: proof.bundle, provenance }
+    }
+
+    async fn ask_node<T>(
+        &self,
+        node: &Node,
+        request: &Request,
+        deadline: Duration,
+        read: &impl Fn(&VerifiedBundle, &[SignedRoute]) -> Result<T, Rejection>,
+    ) -> Result<(T, Proof), Rejection> {
+        let started = Instant::now();
+        let frame = timeout(
+            deadline,
+            exchange(&self.control, node, names::RESOLVE, &wire::encode(request), deadline),
+        )
+        .await
+        .map_err(|_| Rejection::Silent { after: deadline })??;
+        let latency = started.elapsed();
+        let proof = self.verify(&request.questions, &frame)?;
+        let head = proof.bundle.head();
+        self.heads.advance(head)?;
+        let age = head.age(self.verifier.now());
+        if age > self.max_age {
+            return Err(Rejection::TooOld { age, max_age: self.max_age });
+        }
+        let value = read(&proof.bundle, &proof.routes)?;
+        self.guard.observe(&proof.bundle);
+        self.pool.served(node, latency);
+        Ok((value, proof))
+    }
+
+    fn verify(&self, questions: &[Question], frame: &[u8]) -> Result<Proof, Rejection> {
+        let (bundle, routes) = match wire::decode(frame, MAX_FRAME).map_err(Rejection::Malformed)? {
+            Response::Proven { bundle, routes } => (bundle, routes),
+            Response::Refused { reason, text } => {
+                // What a stranger writes ends up in terminals and logs: nothing but plain text passes.
+                let text = text.chars().filter(|c| !c.is_control()).collect();
+                return Err(Rejection::Declined { reason, text });
+            }
+        };
+        let mut open = open_bundle(&self.verifier.trust(), &bundle).map_err(Rejection::Unproven)?;
+        let timestamp = open.head().header().timestamp;
+        for question in questions {
+            question.expand(timestamp, &mut |slot| open.value(slot)).map_err(|error| {
+                Rejection::Unproven(match error {
+                    ExpandError::Lookup(error) => error,
+                    ExpandError::Record(error) => BundleError::Record(error),
+                })
+            })?;
+        }
+        let bundle = open.finish().map_err(Rejection::Unproven)?;
+        Ok(Proof { bundle, routes, bytes: frame.len() })
+    }
+}
+
+/// One request to a node and its response, each one frame on a stream of its own.
+pub(crate) async fn exchange(
+    control: &Control,
+    node: &Node,
+    protocol: &'static str,
+    request: &[u8],
+    deadline: Duration,
+) -> Result<Vec<u8>, Rejection> {
+    let broken = |error: FrameError| Rejection::Broken(Arc::new(error));
+    let mut stream = control
+        .open(node.peer, vec![node.dial.clone()], StreamProtocol::new(protocol), deadline)
+        .await
+        .map_err(|error| Rejection::Unreachable(Box::new(error)))?;
+    write_frame(&mut stream, request).await.map_err(broken)?;
+    let response = read_frame(&mut stream).await.map_err(broken)?;
+    // Closing is courtesy: the node is done with the stream, and a failure changes nothing.
+    let _ = stream.close().await;
+    Ok(response)
+}

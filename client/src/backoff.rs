@@ -1,0 +1,48 @@
+//! How long to wait after failures: doubling, bounded, and jittered so that devices which lost the same
+//! node don't come back in step.
+
+use crate::limits::{BACKOFF_FIRST, BACKOFF_LONGEST};
+use std::time::Duration;
+
+/// Counts failures in a row.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// The pause after one more failure, of which `jitter` (0 to 1) chooses the upper half.
+    pub(crate) fn after_failure(&mut self, jitter: f64) -> Duration {
+        let doubled = BACKOFF_FIRST.saturating_mul(1 << self.failures.min(16));
+        self.failures = self.failures.saturating_add(1);
+        doubled.min(BACKOFF_LONGEST).mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+    }
+
+    /// The pause after one more failure.
+    pub(crate) fn pause(&mut self) -> Duration {
+        self.after_failure(rand::random())
+    }
+
+    /// It worked.
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_bound_and_start_anew() {
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.after_failure(1.0), BACKOFF_FIRST);
+        assert_eq!(backoff.after_failure(1.0), BACKOFF_FIRST * 2);
+        assert_eq!(backoff.after_failure(0.0), BACKOFF_FIRST * 2);
+        for _ in 0..100 {
+            assert!(backoff.after_failure(1.0) <= BACKOFF_LONGEST);
+        }
+        backoff.reset();
+        assert_eq!(backoff.after_failure(1.0), BACKOFF_FIRST);
+    }
+}

@@ -1,0 +1,99 @@
+//! What a caller states about itself, and the staple that proves it: chosen on one side, checked on the other.
+
+use windlass_protocol::{
+    DeviceId, KeyAddress, Service,
+    authorise::{Claim, Refusal, judge_device},
+    bundle::{BundleError, VerifiedBundle, open_bundle},
+    grant::candidates,
+    head::Trust,
+    message::stream::Open,
+    question::grant_valid,
+    record::DeviceRecord,
+    slot::Slot,
+};
+
+/// The caller's own standing, and the target it wants to open.
+pub(crate) struct Caller {
+    pub(crate) own: DeviceId,
+    pub(crate) key: KeyAddress,
+    pub(crate) service: Service,
+    pub(crate) now: u64,
+}
+
+/// Why a caller has nothing to claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NoClaim {
+    /// By its own proven record.
+    Refused(Refusal),
+    /// The answer lacks a slot the question leads to.
+    Unproven(BundleError),
+}
+
+impl From<BundleError> for NoClaim {
+    fn from(error: BundleError) -> Self {
+        Self::Unproven(error)
+    }
+}
+
+impl Caller {
+    /// The best claim that the answer to the open question supports: a valid grant, else the device
+    /// itself, else that its key is nobody's.
+    pub(crate) fn choose(
+        &self,
+        bundle: &VerifiedBundle,
+        target: DeviceId,
+        target_record: &DeviceRecord,
+    ) -> Result<(Claim, Vec<Slot>), NoClaim> {
+        let Some(own) = bundle.device(self.own)? else {
+            if self.own != self.key.as_first_key() || bundle.key(self.key)?.is_some() {
+                return Err(NoClaim::Refused(Refusal::NotRegistered));
+            }
+            return Ok((Claim::Unenrolled, vec![Slot::Device(self.own), Slot::KeyOf(self.key)]));
+        };
+        let timestamp = bundle.head().header().timestamp;
+        judge_device(&own, timestamp, self.now).map_err(NoClaim::Refused)?;
+        if own.key != self.key {
+            return Err(NoClaim::Refused(Refusal::NotItsKey));
+        }
+        let places = candidates(target, target_record.fleet, self.own, own.fleet, self.service);
+        let fleet = bundle.fleet(target_record.fleet)?;
+        for (place, id) in places.enumerate() {
+            let (Some(fleet), Ok(grant)) = (&fleet, bundle.grant(id)) else { break };
+            let valid = |grant| grant_valid(grant, target_record.fleet, fleet, timestamp, Some(self.now));
+            if let (true, Ok(place)) = (grant.as_ref().is_some_and(valid), u8::try_from(place)) {
+                return Ok((Claim::Granted(self.own, place), vec![Slot::Device(self.own), Slot::Grant(id)]));
+            }
+        }
+        Ok((Claim::Device(self.own), vec![Slot::Device(self.own)]))
+    }
+}
+
+/// Verifies a caller's staple: exactly the slots its claim derives, proven under one head. Which grant a
+/// place means follows from the publisher's own fleet and the caller's proven one.
+pub(crate) fn verify_staple(
+    trust: &Trust<'_>,
+    open: &Open,
+    key: KeyAddress,
+    own: DeviceId,
+    own_fleet: u64,
+) -> Result<VerifiedBundle, BundleError> {
+    let mut staple = open_bundle(trust, &open.staple)?;
+    match open.claim {
+        Claim::Unenrolled => {
+            staple.value(Slot::Device(key.as_first_key()))?;
+            staple.value(Slot::KeyOf(key))?;
+        }
+        Claim::Device(id) => {
+            staple.value(Slot::Device(id))?;
+        }
+        Claim::Granted(id, place) => {
+            let record = DeviceRecord::decode(&staple.value(Slot::Device(id))?)?;
+            let caller_fleet = record.map_or(0, |record| record.fleet);
+            let grant = candidates(own, own_fleet, id, caller_fleet, open.service).nth(usize::from(place));
+            if let Some(grant) = grant {
+                staple.value(Slot::Grant(grant))?;
+            }
+        }
+    }
+    staple.finish()
+}

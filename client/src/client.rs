@@ -1,0 +1,299 @@
+//! The composition root: builds the client's parts, starts its tasks in order, and ends them.
+
+use crate::{
+    ask::{Answer, AskError, Asker, Verifier},
+    clock::{Clock, SystemClock},
+    guard::Guard,
+    heads::{self, HeadStore, Heads, MemoryHeadStore},
+    keep,
+    limits::{INBOUND_QUEUE, PUBLISH_DEADLINE, RESERVATIONS, SHUTDOWN, WATCHED_NODES},
+    network::Network,
+    open::{self, OpenError},
+    pool::{NodeError, NodePool},
+    publish::{self, Book, Publication, PublishError},
+    reach::{self, Reach},
+    resolve::{ResolveError, Resolved},
+    stream::Stream,
+    watch,
+};
+use libp2p::{Multiaddr, StreamProtocol};
+use std::{
+    fmt, io,
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+use windlass_p2p::{
+    Control,
+    swarm::{BuildError, DeviceConfig, device_swarm},
+};
+use windlass_protocol::{
+    DeviceId, SecretKey, Service,
+    authorise::{DEFAULT_MAX_AGE, Policy},
+    head::Committee,
+    message::names,
+    question::{MAX_QUESTIONS, Question, Target},
+    spec::VerifiedSpec,
+};
+
+/// What identify calls this side.
+const AGENT: &str = concat!("windlass-client/", env!("CARGO_PKG_VERSION"));
+
+/// How long a new publication waits for its second relay once it has a first.
+const SECOND_RELAY: Duration = Duration::from_secs(2);
+
+/// Why a client did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configured nodes.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The network layer.
+    #[error(transparent)]
+    Network(#[from] BuildError),
+    /// The highest head could not be read: starting without it would allow going back.
+    #[error("can't read the highest head: {0}")]
+    Heads(#[source] io::Error),
+    /// Direct connections were asked for and nothing can be listened at.
+    #[error("can't listen for direct connections: {0}")]
+    Listen(String),
+}
+
+/// What a client is made of; see [`Client::builder`].
+pub struct Builder {
+    spec: VerifiedSpec,
+    key: SecretKey,
+    nodes: Vec<Multiaddr>,
+    device: Option<DeviceId>,
+    max_age: u64,
+    direct: bool,
+    heads: Arc<dyn HeadStore>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Builder {
+    /// The nodes to ask, each multiaddr ending in `/p2p/<peer id>`; two or more are better.
+    pub fn nodes(mut self, nodes: impl IntoIterator<Item = Multiaddr>) -> Self {
+        self.nodes.extend(nodes);
+        self
+    }
+
+    /// This device's id, if its key was ever rotated. Default: the address of the key.
+    pub fn device_id(mut self, device: DeviceId) -> Self {
+        self.device = Some(device);
+        self
+    }
+
+    /// Seconds for which proven evidence counts. Default: 600; `authorise::STRICT_MAX_AGE` where
+    /// revocation must bite fast.
+    pub fn max_age(mut self, seconds: u64) -> Self {
+        self.max_age = seconds;
+        self
+    }
+
+    /// Where the highest verified head is kept. Default: in memory, for this process.
+    pub fn head_store(mut self, store: impl HeadStore) -> Self {
+        self.heads = Arc::new(store);
+        self
+    }
+
+    /// Whether to listen for and to dial direct connections, telling callers this device's network
+    /// addresses. Default: no, everything goes through relays.
+    pub fn direct(mut self, direct: bool) -> Self {
+        self.direct = direct;
+        self
+    }
+
+    /// Where the time comes from. Default: the machine's clock.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Starts the client on the current tokio runtime. Connects to nobody yet.
+    pub async fn start(self) -> Result<Client, StartError> {
+        let pool = Arc::new(NodePool::new(self.nodes)?);
+        let (store, spec_hash) = (self.heads, self.spec.hash());
+        let loading = store.clone();
+        let known = tokio::task::spawn_blocking(move || loading.load(spec_hash))
+            .await
+            .map_err(|error| StartError::Heads(io::Error::other(error)))?
+            .map_err(StartError::Heads)?;
+        let (mut swarm, control) = device_swarm(&self.key, &DeviceConfig::new(AGENT))?;
+        if self.direct {
+            let any =
+                Multiaddr::from(std::net::Ipv4Addr::UNSPECIFIED).with(libp2p::multiaddr::Protocol::Tcp(0));
+            swarm.listen_on(any).map_err(|error| StartError::Listen(error.to_string()))?;
+        }
+        let stop = CancellationToken::new();
+        let (listening, direct) = tokio::sync::watch::channel(Vec::new());
+        let (network, network_task) = Network::new(swarm, listening, stop.clone());
+        let committee = Committee::first(&self.spec);
+        let guard = Guard::new(self.clock.clone());
+        let asker = Arc::new(Asker {
+            control: control.clone(),
+            pool,
+            heads: Arc::new(Heads::new(known)),
+            guard: guard.clone(),
+            verifier: Arc::new(Verifier { spec: self.spec, committee, clock: self.clock }),
+            max_age: self.max_age,
+        });
+        let core = Arc::new(Core {
+            asker,
+            guard,
+            book: Book::new(),
+            network,
+            reach: Reach::new(direct),
+            own: self.device.unwrap_or_else(|| self.key.address().as_first_key()),
+            key: self.key,
+            direct: self.direct,
+        });
+        let mut tasks = start_tasks(&core, &control, store, &stop);
+        tasks.spawn(network_task);
+        Ok(Client { core, stop, tasks: Mutex::new(tasks) })
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("nodes", &self.nodes)
+            .field("device", &self.device)
+            .finish_non_exhaustive()
+    }
+}
+
+fn start_tasks(
+    core: &Arc<Core>,
+    control: &Control,
+    store: Arc<dyn HeadStore>,
+    stop: &CancellationToken,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let asker = &core.asker;
+    tasks.spawn(heads::keep(asker.heads.clone(), store, asker.verifier.spec.hash(), stop.clone()));
+    tasks.spawn(keep::keep(asker.clone(), stop.clone()));
+    for _ in 0..WATCHED_NODES.min(asker.pool.len()) {
+        tasks.spawn(watch::seat(core.clone(), stop.clone()));
+    }
+    for _ in 0..RESERVATIONS.min(asker.pool.len()) {
+        tasks.spawn(reach::seat(core.clone(), stop.clone()));
+    }
+    tasks.spawn(reach::herald(core.clone(), stop.clone()));
+    let queue = NonZeroUsize::new(INBOUND_QUEUE).expect("a constant above zero");
+    let incoming =
+        control.accept(StreamProtocol::new(names::STREAM), queue).expect("a new control accepts nothing yet");
+    tasks.spawn(publish::accept(core.clone(), incoming, stop.clone()));
+    tasks
+}
+
+/// What the client's tasks share.
+pub(crate) struct Core {
+    pub(crate) asker: Arc<Asker>,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) book: Arc<Book>,
+    pub(crate) network: Network,
+    pub(crate) reach: Reach,
+    pub(crate) own: DeviceId,
+    pub(crate) key: SecretKey,
+    pub(crate) direct: bool,
+}
+
+/// A device's light client. All methods take `&self`: share it in an [`Arc`].
+///
+/// Dropping it ends its tasks and streams at once; [`Client::shutdown`] waits until they have ended.
+pub struct Client {
+    core: Arc<Core>,
+    stop: CancellationToken,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Client {
+    /// Begins a client that believes this chain spec and acts with this key.
+    pub fn builder(spec: VerifiedSpec, key: SecretKey) -> Builder {
+        Builder {
+            spec,
+            key,
+            nodes: Vec::new(),
+            device: None,
+            max_age: DEFAULT_MAX_AGE,
+            direct: false,
+            heads: Arc::new(MemoryHeadStore::default()),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// This device's id.
+    pub fn device_id(&self) -> DeviceId {
+        self.core.own
+    }
+
+    /// Finds a device: its proven record, and the route it signed. Takes at most 13 s; cancel-safe.
+    pub async fn resolve(&self, target: &Target) -> Result<Resolved, ResolveError> {
+        self.core.asker.resolve(target).await
+    }
+
+    /// Has nodes prove what these questions lead to, all under one head. At most 16 questions and 24 slots
+    /// fit one answer: a larger one is declined by every node. Cancel-safe.
+    pub async fn ask(&self, questions: Vec<Question>) -> Result<Answer, AskError> {
+        debug_assert!(questions.len() <= MAX_QUESTIONS, "more questions than one request holds");
+        self.core.asker.ask(questions, |_, _| Ok(())).await.map(|((), answer)| answer)
+    }
+
+    /// Opens a service on a device: by the time it returns both ends have proven who they are and that they
+    /// may. Cancel-safe.
+    pub async fn open(&self, target: &Target, service: Service) -> Result<Stream, OpenError> {
+        open::open(&self.core, target, service).await
+    }
+
+    /// Publishes a service under a policy. Returns once callers can find and reach this device.
+    pub async fn publish(&self, service: Service, policy: Policy) -> Result<Publication, PublishError> {
+        let entry = publish::register(&self.core, service, policy).await?;
+        let publication = Publication::new(&self.core, service, entry);
+        let mut relays = self.core.reach.relays();
+        let reachable = timeout(PUBLISH_DEADLINE, relays.wait_for(|relays| !relays.is_empty()));
+        match reachable.await.map(|reached| reached.is_ok()) {
+            Ok(true) if !self.stop.is_cancelled() => {}
+            Ok(_) => return Err(PublishError::Stopped),
+            Err(_) => {
+                let last = self.core.reach.last_failure();
+                return Err(PublishError::NotReachable { after: PUBLISH_DEADLINE, last });
+            }
+        }
+        // One relay is enough to begin; a second makes losing one harmless.
+        let enough = self.core.asker.pool.len().min(2);
+        let _ = timeout(SECOND_RELAY, relays.wait_for(|relays| relays.len() >= enough)).await;
+        Ok(publication)
+    }
+
+    /// Ends every stream, publication and task, and returns when they have ended.
+    pub async fn shutdown(self) {
+        self.end();
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        if timeout(SHUTDOWN, ended).await.is_err() {
+            tracing::warn!(after = ?SHUTDOWN, "tasks had to be aborted at shutdown");
+            tasks.shutdown().await;
+        }
+    }
+
+    fn end(&self) {
+        self.core.guard.stop();
+        self.core.book.clear();
+        self.stop.cancel();
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("device", &self.core.own).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,356 @@
+//! The newest evidence, and every live stream that rests on it.
+//!
+//! The one place that lets streams live: [`Guard::admit`] judges a stream before it begins, every change of
+//! evidence and every expiry judges it again, and what is refused is ended on the spot. It asks nobody for
+//! evidence and has no task of its own: `keep` calls it in time.
+
+use crate::{
+    clock::Clock,
+    limits::LIVE_STREAMS,
+    stream::{Ended, Pipe},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::{Notify, watch};
+use windlass_protocol::{
+    DeviceId, KeyAddress, Service,
+    authorise::{Ask, Authorisation, Claim, Policy, Refusal, authorise, authorise_callee},
+    bundle::VerifiedBundle,
+    evidence::Evidence,
+    record::DeviceRecord,
+    slot::Slot,
+};
+
+/// What a live stream rests on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authorization {
+    /// The proven slots.
+    pub slots: Vec<Slot>,
+    /// Unix seconds: with no newer evidence by then, the stream ends.
+    pub until: u64,
+    /// The oldest block any of the slots was last proven under.
+    pub number: u64,
+    /// Seconds since a threshold of the committee vouched for the oldest of that evidence.
+    pub age: u64,
+}
+
+/// By which rules a stream may live.
+#[derive(Debug, Clone)]
+pub(crate) enum Rule {
+    /// Somebody opened a service of ours.
+    Inbound { policy: Arc<Policy>, service: Service, own: DeviceId, key: KeyAddress, claim: Claim },
+    /// We opened a service of `target`'s; `own` is our id if we are enrolled.
+    Outbound { target: DeviceId, key: KeyAddress, own: Option<DeviceId>, max_age: u64 },
+}
+
+impl Rule {
+    fn judge(&self, evidence: &Evidence, now: u64) -> Result<Authorisation, Refusal> {
+        match self {
+            Self::Inbound { policy, service, own, key, claim } => {
+                let ask = Ask { policy, service: *service, own: *own, key: *key, claim: *claim };
+                authorise(&ask, evidence, now)
+            }
+            Self::Outbound { target, key, own, max_age } => {
+                authorise_callee(*target, *key, *own, *max_age, evidence, now)
+            }
+        }
+    }
+
+    fn max_age(&self) -> u64 {
+        match self {
+            Self::Inbound { policy, .. } => policy.max_age,
+            Self::Outbound { max_age, .. } => *max_age,
+        }
+    }
+}
+
+struct Live {
+    pipe: Arc<Pipe>,
+    rule: Rule,
+    authorisation: Authorisation,
+}
+
+/// How many need a slot watched, and how fresh.
+struct Interest {
+    holders: u32,
+    max_age: u64,
+    pinned: bool,
+}
+
+#[derive(Default)]
+struct State {
+    evidence: Evidence,
+    live: BTreeMap<u64, Live>,
+    interest: BTreeMap<Slot, Interest>,
+    next: u64,
+    stopped: bool,
+}
+
+impl State {
+    fn hold(&mut self, slots: &[Slot], max_age: u64) {
+        for slot in slots {
+            let interest =
+                self.interest.entry(*slot).or_insert(Interest { holders: 0, max_age, pinned: false });
+            interest.holders += 1;
+            interest.max_age = interest.max_age.min(max_age);
+            interest.pinned = interest.pinned || self.evidence.pin(*slot);
+        }
+    }
+
+    fn release(&mut self, slots: &[Slot]) {
+        for slot in slots {
+            let Some(interest) = self.interest.get_mut(slot) else { continue };
+            interest.holders -= 1;
+            if interest.holders == 0 {
+                if interest.pinned {
+                    self.evidence.unpin(*slot);
+                }
+                self.interest.remove(slot);
+            }
+        }
+    }
+
+    fn pin_proven(&mut self, bundle: &VerifiedBundle) {
+        for slot in bundle.values().keys() {
+            if let Some(interest) = self.interest.get_mut(slot).filter(|interest| !interest.pinned) {
+                interest.pinned = self.evidence.pin(*slot);
+            }
+        }
+    }
+
+    /// Judges the live streams that `concerned` picks; takes out those that are refused.
+    fn judge(&mut self, now: u64, concerned: impl Fn(&Authorisation) -> bool) -> Vec<(Arc<Pipe>, Refusal)> {
+        let ids: Vec<u64> =
+            self.live.iter().filter(|(_, live)| concerned(&live.authorisation)).map(|(id, _)| *id).collect();
+        let mut refused = Vec::new();
+        for id in ids {
+            let Some(mut live) = self.live.remove(&id) else { continue };
+            let max_age = live.rule.max_age();
+            let judged = live.rule.judge(&self.evidence, now);
+            if let Ok(authorisation) = &judged {
+                self.hold(&authorisation.slots, max_age);
+            }
+            self.release(&live.authorisation.slots);
+            match judged {
+                Ok(authorisation) => {
+                    live.authorisation = authorisation;
+                    self.live.insert(id, live);
+                }
+                Err(refusal) => refused.push((live.pipe, refusal)),
+            }
+        }
+        refused
+    }
+}
+
+/// Evidence and live streams. See the module.
+pub(crate) struct Guard {
+    state: Mutex<State>,
+    clock: Arc<dyn Clock>,
+    /// Counts changes of the set of slots to watch.
+    interest: watch::Sender<u64>,
+    /// Something is due earlier than before.
+    due: Notify,
+}
+
+impl Guard {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        let state = Mutex::new(State::default());
+        Arc::new(Self { state, clock, interest: watch::Sender::new(0), due: Notify::new() })
+    }
+
+    /// Takes in proven slots, and ends the streams that they no longer allow.
+    pub(crate) fn observe(&self, bundle: &VerifiedBundle) {
+        let now = self.clock.unix_seconds();
+        let refused = {
+            let mut state = self.lock();
+            let changed = state.evidence.observe(bundle);
+            state.pin_proven(bundle);
+            if changed.is_empty() {
+                Vec::new()
+            } else {
+                // What changed may also end something earlier than was known.
+                self.due.notify_one();
+                state.judge(now, |rests| rests.slots.iter().any(|slot| changed.contains(slot)))
+            }
+        };
+        self.end(refused);
+    }
+
+    /// Ends the streams whose time is up, unless newer evidence prolongs it.
+    pub(crate) fn sweep(&self) {
+        let now = self.clock.unix_seconds();
+        let refused = self.lock().judge(now, |rests| rests.until <= now);
+        self.end(refused);
+    }
+
+    fn end(&self, refused: Vec<(Arc<Pipe>, Refusal)>) {
+        if refused.is_empty() {
+            return;
+        }
+        for (pipe, refusal) in refused {
+            tracing::info!(%refusal, "ended a live stream");
+            pipe.end(Ended::Denied(refusal));
+        }
+        self.touched();
+    }
+
+    fn touched(&self) {
+        self.interest.send_modify(|version| *version += 1);
+        self.due.notify_one();
+    }
+
+    /// Judges a stream that has not begun.
+    pub(crate) fn judge(&self, rule: &Rule) -> Result<Authorisation, Refusal> {
+        let now = self.clock.unix_seconds();
+        rule.judge(&self.lock().evidence, now)
+    }
+
+    /// Lets a stream live under a rule, if the evidence allows it now.
+    pub(crate) fn admit(self: &Arc<Self>, pipe: Arc<Pipe>, rule: Rule) -> Result<Admission, Refusal> {
+        let now = self.clock.unix_seconds();
+        let id = {
+            let mut state = self.lock();
+            if state.stopped || state.live.len() >= LIVE_STREAMS {
+                return Err(Refusal::Busy);
+            }
+            let authorisation = rule.judge(&state.evidence, now)?;
+            state.hold(&authorisation.slots, rule.max_age());
+            state.next += 1;
+            let id = state.next;
+            state.live.insert(id, Live { pipe, rule, authorisation });
+            id
+        };
+        self.touched();
+        Ok(Admission { guard: self.clone(), id })
+    }
+
+    /// Whether another stream could live.
+    pub(crate) fn has_room(&self) -> bool {
+        let state = self.lock();
+        !state.stopped && state.live.len() < LIVE_STREAMS
+    }
+
+    /// Keeps slots watched and fresh until the result is dropped.
+    pub(crate) fn hold(self: &Arc<Self>, slots: Vec<Slot>, max_age: u64) -> Held {
+        self.lock().hold(&slots, max_age);
+        self.touched();
+        Held { guard: self.clone(), slots }
+    }
+
+    /// The proven record of a device, as far as it is known.
+    pub(crate) fn device(&self, id: DeviceId) -> Option<DeviceRecord> {
+        let state = self.lock();
+        DeviceRecord::decode(&state.evidence.lookup(Slot::Device(id))?.value).ok().flatten()
+    }
+
+    /// The slots to watch.
+    pub(crate) fn interest(&self) -> BTreeSet<Slot> {
+        self.lock().interest.keys().copied().collect()
+    }
+
+    /// Tells when the slots to watch change.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.interest.subscribe()
+    }
+
+    /// At most `most` slots whose evidence is older than half the age allowed, or missing.
+    pub(crate) fn stale(&self, most: usize) -> Vec<Slot> {
+        let now = self.clock.unix_seconds();
+        let state = self.lock();
+        let mut stale: Vec<(u64, Slot)> = state
+            .interest
+            .iter()
+            .map(|(slot, interest)| (fresh_until(&state.evidence, *slot, interest), *slot))
+            .filter(|(until, _)| *until <= now)
+            .collect();
+        stale.sort_unstable();
+        stale.into_iter().take(most).map(|(_, slot)| slot).collect()
+    }
+
+    /// Unix seconds when the next stream must be judged.
+    pub(crate) fn next_sweep(&self) -> Option<u64> {
+        self.lock().live.values().map(|live| live.authorisation.until).min()
+    }
+
+    /// Unix seconds when the next slot must be proven anew.
+    pub(crate) fn next_stale(&self) -> Option<u64> {
+        let state = self.lock();
+        state.interest.iter().map(|(slot, interest)| fresh_until(&state.evidence, *slot, interest)).min()
+    }
+
+    /// Waits until something may be due earlier than before.
+    pub(crate) async fn rescheduled(&self) {
+        self.due.notified().await;
+    }
+
+    /// Ends every stream, and lets none begin any more.
+    pub(crate) fn stop(&self) {
+        let live = {
+            let mut state = self.lock();
+            state.stopped = true;
+            std::mem::take(&mut state.live)
+        };
+        live.into_values().for_each(|live| live.pipe.end(Ended::Stopped));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn fresh_until(evidence: &Evidence, slot: Slot, interest: &Interest) -> u64 {
+    evidence.lookup(slot).map_or(0, |proven| proven.attested_at.saturating_add(interest.max_age / 2))
+}
+
+/// A stream's place among the live ones; given back when dropped.
+pub(crate) struct Admission {
+    guard: Arc<Guard>,
+    id: u64,
+}
+
+impl Admission {
+    pub(crate) fn authorization(&self) -> Option<Authorization> {
+        let now = self.guard.clock.unix_seconds();
+        let state = self.guard.lock();
+        let rests = &state.live.get(&self.id)?.authorisation;
+        let proven = || rests.slots.iter().filter_map(|slot| state.evidence.lookup(*slot));
+        Some(Authorization {
+            slots: rests.slots.clone(),
+            until: rests.until,
+            number: proven().map(|proven| proven.number).min()?,
+            age: now.saturating_sub(proven().map(|proven| proven.attested_at).min()?),
+        })
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let removed = {
+            let mut state = self.guard.lock();
+            let live = state.live.remove(&self.id);
+            if let Some(live) = &live {
+                state.release(&live.authorisation.slots);
+            }
+            live
+        };
+        if removed.is_some() {
+            self.guard.touched();
+        }
+    }
+}
+
+/// Slots kept watched; see [`Guard::hold`].
+pub(crate) struct Held {
+    guard: Arc<Guard>,
+    slots: Vec<Slot>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.guard.lock().release(&self.slots);
+        self.guard.touched();
+    }
+}

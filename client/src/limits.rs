@@ -1,0 +1,85 @@
+//! The bounds of the light client, each with its unit and the reason for its size.
+
+use std::time::Duration;
+
+/// Nodes that may be configured; a device needs a few, and all of them are asked in the worst case.
+pub const NODES: usize = 32;
+
+/// Time for one node's answer, its connection included. A node that is silent longer costs more than
+/// asking the next one.
+pub const NODE_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Time for one verified answer, however many nodes it takes.
+pub const ASK_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long answers under older heads are asked for again: honest nodes are apart by a gossip round.
+pub const LAG_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Pause before nodes that were behind are asked again.
+pub const LAG_PAUSE: Duration = Duration::from_millis(200);
+
+/// What an unmeasured node's latency is taken for: behind a near node, ahead of a far one.
+pub const UNMEASURED: Duration = Duration::from_millis(50);
+
+/// Time to reach a device whose route is known, its relay included.
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Time for a device to answer an open.
+pub const REPLY_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Time for a caller to send its open and take the reply; slow ones hold a place meanwhile.
+pub const OPEN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Inbound streams waiting to be judged; one beyond is reset.
+pub const INBOUND_QUEUE: usize = 256;
+
+/// Inbound streams being judged at a time; each holds up to one frame of memory.
+pub const JUDGING: usize = 64;
+
+/// Accepted streams that one publication's owner hasn't taken yet; callers beyond are told `Busy`.
+pub const ACCEPT_QUEUE: usize = 64;
+
+/// Services published at a time.
+pub const PUBLICATIONS: usize = 64;
+
+/// Live streams, both ways together; each may pin four slots of evidence.
+pub const LIVE_STREAMS: usize = 2_048;
+
+/// Nodes watched at a time: one alone could withhold a revocation until max_age.
+pub const WATCHED_NODES: usize = 2;
+
+/// A watched node that pushes nothing for this long is left. Members vouch anew every 20 s.
+pub const WATCH_SILENCE: Duration = Duration::from_secs(60);
+
+/// Slots dropped from one watch stream and still accepted in pushes; beyond, the stream is made anew.
+pub const WATCH_DROPPED: usize = 1_024;
+
+/// Nodes at which a publishing device holds reservations.
+pub const RESERVATIONS: usize = 3;
+
+/// Time for a node to grant a reservation.
+pub const RESERVE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Life of a published route in seconds; it is published anew at half of it.
+pub const ROUTE_TTL: u64 = 600;
+
+/// Direct multiaddrs in one route: the record must stay under 1 KiB.
+pub const DIRECT_ADDRESSES: usize = 4;
+
+/// Nodes asked for a route at a time.
+pub const ROUTE_FETCHES: usize = 8;
+
+/// Time until a new publication must be reachable through at least one node.
+pub const PUBLISH_DEADLINE: Duration = Duration::from_secs(20);
+
+/// First pause after a failure; doubled each time, with jitter.
+pub const BACKOFF_FIRST: Duration = Duration::from_millis(250);
+
+/// Longest pause between attempts: ten thousand devices that come back are spread over it.
+pub const BACKOFF_LONGEST: Duration = Duration::from_secs(30);
+
+/// Commands waiting for the network task: a few per reservation.
+pub const COMMANDS: usize = 64;
+
+/// Time for all tasks to end at shutdown; what is left then is aborted.
+pub const SHUTDOWN: Duration = Duration::from_secs(5);

@@ -1,0 +1,141 @@
+//! The task that owns the swarm: it polls, listens through relays, and reports which reservations stand.
+//!
+//! Streams and their bytes never come through here, and nothing is awaited but the swarm and the inbox.
+
+use crate::{limits::COMMANDS, pool::Node};
+use futures::StreamExt;
+use libp2p::{Multiaddr, Swarm, core::transport::ListenerId, multiaddr::Protocol, swarm::SwarmEvent};
+use std::collections::HashMap;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use windlass_p2p::swarm::{DeviceBehaviour, DeviceEvent, close_if_dead};
+
+/// How a reservation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reserved {
+    Asked,
+    Granted,
+    Lost,
+}
+
+enum Command {
+    Reserve { circuit: Multiaddr, reply: oneshot::Sender<Option<Reservation>> },
+    Release(ListenerId),
+}
+
+/// The handle of the network task.
+#[derive(Clone)]
+pub(crate) struct Network {
+    commands: mpsc::Sender<Command>,
+}
+
+/// A reservation at one node; given up when dropped.
+pub(crate) struct Reservation {
+    pub(crate) state: watch::Receiver<Reserved>,
+    listener: ListenerId,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // The inbox has room for every reservation there can be; a task that is gone has none left.
+        let _ = self.commands.try_send(Command::Release(self.listener));
+    }
+}
+
+impl Network {
+    pub(crate) fn new(
+        swarm: Swarm<DeviceBehaviour>,
+        direct: watch::Sender<Vec<Multiaddr>>,
+        stop: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let task =
+            Task { swarm, inbox, commands: commands.downgrade(), reservations: HashMap::new(), direct };
+        (Self { commands }, task.run(stop))
+    }
+
+    /// Asks a connected node for a reservation. `None` once the network task has stopped, or if the node's
+    /// multiaddr can't carry one.
+    pub(crate) async fn reserve(&self, node: &Node) -> Option<Reservation> {
+        let circuit = node.multiaddr().with(Protocol::P2pCircuit);
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Reserve { circuit, reply }).await.ok()?;
+        answer.await.ok().flatten()
+    }
+}
+
+struct Task {
+    swarm: Swarm<DeviceBehaviour>,
+    inbox: mpsc::Receiver<Command>,
+    commands: mpsc::WeakSender<Command>,
+    reservations: HashMap<ListenerId, watch::Sender<Reserved>>,
+    /// Where this device listens itself, if it does.
+    direct: watch::Sender<Vec<Multiaddr>>,
+}
+
+impl Task {
+    async fn run(mut self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                command = self.inbox.recv() => match command {
+                    Some(command) => self.execute(command),
+                    None => return,
+                },
+                event = self.swarm.select_next_some() => self.on_event(event),
+            }
+        }
+    }
+
+    fn execute(&mut self, command: Command) {
+        match command {
+            Command::Reserve { circuit, reply } => {
+                // A caller that is gone drops the reservation, which releases it.
+                let _ = reply.send(self.reserve(circuit));
+            }
+            Command::Release(listener) => {
+                self.reservations.remove(&listener);
+                self.swarm.remove_listener(listener);
+            }
+        }
+    }
+
+    fn reserve(&mut self, circuit: Multiaddr) -> Option<Reservation> {
+        let commands = self.commands.upgrade()?;
+        let listener = self
+            .swarm
+            .listen_on(circuit.clone())
+            .inspect_err(|error| tracing::warn!(%circuit, %error, "can't ask for a reservation"))
+            .ok()?;
+        let (sender, state) = watch::channel(Reserved::Asked);
+        self.reservations.insert(listener, sender);
+        Some(Reservation { state, listener, commands })
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<DeviceEvent>) {
+        match event {
+            SwarmEvent::NewListenAddr { listener_id, address } => match self.reservations.get(&listener_id) {
+                Some(reservation) => {
+                    reservation.send_replace(Reserved::Granted);
+                }
+                None => self.direct.send_modify(|direct| direct.push(address)),
+            },
+            // A reservation's address doesn't stand among the direct ones.
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.direct.send_modify(|direct| direct.retain(|known| *known != address));
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                if let Some(reservation) = self.reservations.remove(&listener_id) {
+                    tracing::info!(?reason, "a reservation ended");
+                    reservation.send_replace(Reserved::Lost);
+                }
+            }
+            SwarmEvent::ListenerError { listener_id, error } => {
+                tracing::debug!(%listener_id, %error, "a listener failed");
+            }
+            SwarmEvent::Behaviour(DeviceEvent::Ping(event)) => close_if_dead(&mut self.swarm, &event),
+            _ => {}
+        }
+    }
+}

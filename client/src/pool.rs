@@ -1,0 +1,266 @@
+//! The configured nodes: in which order to ask them, and which of them serve as watch or relay.
+//!
+//! Keeps score, never talks to a node. A node that lied goes last for the session, one that failed goes
+//! behind those that didn't, the rest go by measured latency.
+
+use crate::{
+    limits::{NODES, UNMEASURED},
+    refused::{RefusedNode, Rejection},
+};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use windlass_p2p::identity;
+use windlass_protocol::KeyAddress;
+
+/// Why a multiaddr can't serve as a node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NodeError {
+    /// It doesn't end in `/p2p/<peer id>`, so nobody could be recognised there.
+    #[error("node {0} has no peer id: its multiaddr must end in /p2p/<peer id>")]
+    NoPeerId(Multiaddr),
+    /// The peer id isn't that of a secp256k1 key.
+    #[error("node {0} has a peer id that is not of a secp256k1 key")]
+    KeyType(Multiaddr),
+    /// It goes through a relay: a node must be reachable without another.
+    #[error("node {0} is behind a relay: give its own multiaddr")]
+    Relayed(Multiaddr),
+    /// The same node twice.
+    #[error("node {0} is given twice")]
+    Repeated(PeerId),
+    /// Without a node nothing can be asked.
+    #[error("no node is given: at least one is needed, two or more are better")]
+    None,
+    /// More than [`NODES`].
+    #[error("{0} nodes are given, over the limit of {NODES}")]
+    TooMany(usize),
+}
+
+/// One configured node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub(crate) peer: PeerId,
+    pub(crate) address: KeyAddress,
+    /// Where to dial it, without its peer id.
+    pub(crate) dial: Multiaddr,
+}
+
+impl Node {
+    fn parse(multiaddr: Multiaddr) -> Result<Self, NodeError> {
+        if multiaddr.iter().any(|part| part == Protocol::P2pCircuit) {
+            return Err(NodeError::Relayed(multiaddr));
+        }
+        let mut dial = multiaddr.clone();
+        let Some(Protocol::P2p(peer)) = dial.pop() else {
+            return Err(NodeError::NoPeerId(multiaddr));
+        };
+        let address = identity::key_address_of(&peer).map_err(|_| NodeError::KeyType(multiaddr))?;
+        Ok(Self { peer, address, dial })
+    }
+
+    /// Its multiaddr, peer id included.
+    pub(crate) fn multiaddr(&self) -> Multiaddr {
+        self.dial.clone().with(Protocol::P2p(self.peer))
+    }
+
+    /// This node with the reason why its answer was not taken.
+    pub(crate) fn refused(&self, reason: Rejection) -> RefusedNode {
+        RefusedNode { peer: self.peer, address: self.address, multiaddr: self.multiaddr(), reason }
+    }
+}
+
+/// What a node is claimed for by one of several tasks that must not choose the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Watch,
+    Reservation,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Score {
+    lied: bool,
+    failures: u32,
+    latency: Option<Duration>,
+    watched: bool,
+    reserved: bool,
+}
+
+impl Score {
+    fn rank(&self) -> (bool, u32, Duration) {
+        (self.lied, self.failures, self.latency.unwrap_or(UNMEASURED))
+    }
+
+    fn is_claimed(&self, purpose: Purpose) -> bool {
+        match purpose {
+            Purpose::Watch => self.watched,
+            Purpose::Reservation => self.reserved,
+        }
+    }
+
+    fn claim(&mut self, purpose: Purpose, claimed: bool) {
+        match purpose {
+            Purpose::Watch => self.watched = claimed,
+            Purpose::Reservation => self.reserved = claimed,
+        }
+    }
+}
+
+/// All configured nodes.
+#[derive(Debug)]
+pub(crate) struct NodePool {
+    nodes: Vec<Arc<Node>>,
+    scores: Mutex<Vec<Score>>,
+}
+
+impl NodePool {
+    pub(crate) fn new(multiaddrs: Vec<Multiaddr>) -> Result<Self, NodeError> {
+        match multiaddrs.len() {
+            0 => return Err(NodeError::None),
+            count if count > NODES => return Err(NodeError::TooMany(count)),
+            _ => {}
+        }
+        let mut nodes: Vec<Arc<Node>> = Vec::with_capacity(multiaddrs.len());
+        for multiaddr in multiaddrs {
+            let node = Node::parse(multiaddr)?;
+            if nodes.iter().any(|known| known.peer == node.peer) {
+                return Err(NodeError::Repeated(node.peer));
+            }
+            nodes.push(Arc::new(node));
+        }
+        let scores = Mutex::new(vec![Score::default(); nodes.len()]);
+        Ok(Self { nodes, scores })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// All nodes in the order in which to ask them.
+    pub(crate) fn ranked(&self) -> Vec<Arc<Node>> {
+        let scores = self.scores();
+        let mut order: Vec<usize> = (0..self.nodes.len()).collect();
+        order.sort_by_key(|index| scores[*index].rank());
+        order.into_iter().map(|index| self.nodes[index].clone()).collect()
+    }
+
+    /// It gave a good answer after this long.
+    pub(crate) fn served(&self, node: &Node, latency: Duration) {
+        self.score(node, |score| {
+            score.failures = 0;
+            // An exponential mean: one slow answer doesn't move a node far.
+            score.latency = Some(score.latency.map_or(latency, |mean| (mean * 3 + latency) / 4));
+        });
+    }
+
+    /// Its answer was not taken.
+    pub(crate) fn rejected(&self, node: &Node, reason: &Rejection) {
+        tracing::warn!(node = %node.address, peer = %node.peer, multiaddr = %node.dial, %reason, "refused a node");
+        self.score(node, |score| match reason {
+            Rejection::Older { .. } => {}
+            reason if reason.is_lie() => score.lied = true,
+            _ => score.failures = score.failures.saturating_add(1),
+        });
+    }
+
+    /// The best node that nobody claims for this purpose, until the claim is dropped.
+    pub(crate) fn claim(self: &Arc<Self>, purpose: Purpose) -> Option<ClaimedNode> {
+        let mut scores = self.scores();
+        let best = (0..self.nodes.len())
+            .filter(|index| !scores[*index].is_claimed(purpose))
+            .min_by_key(|index| scores[*index].rank())?;
+        scores[best].claim(purpose, true);
+        Some(ClaimedNode { pool: self.clone(), node: self.nodes[best].clone(), purpose })
+    }
+
+    fn score(&self, node: &Node, change: impl FnOnce(&mut Score)) {
+        if let Some(index) = self.nodes.iter().position(|known| known.peer == node.peer) {
+            change(&mut self.scores()[index]);
+        }
+    }
+
+    fn scores(&self) -> MutexGuard<'_, Vec<Score>> {
+        self.scores.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A node chosen by one task; free for others again when dropped.
+#[derive(Debug)]
+pub(crate) struct ClaimedNode {
+    pool: Arc<NodePool>,
+    pub(crate) node: Arc<Node>,
+    purpose: Purpose,
+}
+
+impl Drop for ClaimedNode {
+    fn drop(&mut self) {
+        self.pool.score(&self.node, |score| score.claim(self.purpose, false));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use windlass_protocol::SecretKey;
+
+    fn multiaddr(seed: u8) -> Multiaddr {
+        let key = SecretKey::from_bytes(&[seed; 32]).unwrap().public_key();
+        format!("/ip4/127.0.0.1/tcp/{seed}/p2p/{}", identity::peer_id_of(&key)).parse().unwrap()
+    }
+
+    fn pool() -> Arc<NodePool> {
+        Arc::new(NodePool::new((1..=3).map(multiaddr).collect()).unwrap())
+    }
+
+    fn order(pool: &NodePool) -> Vec<Multiaddr> {
+        pool.ranked().iter().map(|node| node.multiaddr()).collect()
+    }
+
+    #[test]
+    fn liars_go_last_failures_before_them_and_the_rest_by_latency() {
+        let pool = pool();
+        assert_eq!(order(&pool), [multiaddr(1), multiaddr(2), multiaddr(3)]);
+        let nodes = pool.ranked();
+        let old = Rejection::TooOld { age: 2, max_age: 1 };
+        pool.rejected(&nodes[0], &Rejection::Unasked(windlass_protocol::slot::Slot::FleetCount));
+        pool.rejected(&nodes[1], &old);
+        assert_eq!(order(&pool), [multiaddr(3), multiaddr(2), multiaddr(1)]);
+        pool.served(&nodes[1], Duration::from_millis(1));
+        assert_eq!(order(&pool), [multiaddr(2), multiaddr(3), multiaddr(1)]);
+        // A good answer doesn't clear a lie.
+        pool.served(&nodes[0], Duration::ZERO);
+        assert_eq!(order(&pool)[2], multiaddr(1));
+    }
+
+    #[test]
+    fn being_behind_costs_no_rank() {
+        let pool = pool();
+        pool.rejected(&pool.ranked()[0], &Rejection::Older { number: 1, highest: 2 });
+        assert_eq!(order(&pool)[0], multiaddr(1));
+    }
+
+    #[test]
+    fn a_claimed_node_is_nobody_elses_until_dropped() {
+        let pool = pool();
+        let claims: Vec<_> = (0..3).map(|_| pool.claim(Purpose::Watch).unwrap()).collect();
+        assert!(pool.claim(Purpose::Watch).is_none());
+        assert!(pool.claim(Purpose::Reservation).is_some());
+        drop(claims);
+        assert!(pool.claim(Purpose::Watch).is_some());
+    }
+
+    #[test]
+    fn impossible_nodes_are_refused_by_name() {
+        let parse = |text: &str| NodePool::new(vec![text.parse().unwrap()]).map(drop);
+        assert!(matches!(parse("/ip4/127.0.0.1/tcp/1"), Err(NodeError::NoPeerId(_))));
+        let ed25519 = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+        assert!(matches!(parse(ed25519), Err(NodeError::KeyType(_))));
+        assert!(matches!(parse(&format!("{}/p2p-circuit", multiaddr(1))), Err(NodeError::Relayed(_))));
+        assert_eq!(NodePool::new(vec![]).map(drop), Err(NodeError::None));
+        let twice = NodePool::new(vec![multiaddr(1), multiaddr(1)]).map(drop);
+        assert!(matches!(twice, Err(NodeError::Repeated(_))));
+        assert_eq!(NodePool::new(vec![multiaddr(1); 33]).map(drop), Err(NodeError::TooMany(33)));
+    }
+}

@@ -1,0 +1,209 @@
+//! Keeps this device reachable while it publishes anything: reservations at several nodes, and a signed
+//! route at every node that says so.
+//!
+//! Each seat holds one reservation at a node of its own and takes another when it is lost; the herald signs
+//! and publishes a route whenever the set changes, and again well before the last one ends.
+
+use crate::{
+    ask::exchange,
+    backoff::Backoff,
+    client::Core,
+    limits::{DIRECT_ADDRESSES, NODE_DEADLINE, RESERVE_DEADLINE, ROUTE_TTL},
+    network::Reserved,
+    pool::{Node, Purpose},
+    refused::Rejection,
+};
+use futures::future::join_all;
+use libp2p::{Multiaddr, PeerId};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use windlass_protocol::{
+    Bytes,
+    message::{
+        names,
+        route::{MAX_ROUTE_MESSAGE_BYTES, RouteRefusal, RouteRequest, RouteResponse},
+    },
+    route::{Route, SignedRoute},
+    wire,
+};
+
+/// Where the device is reachable, as its tasks know it.
+pub(crate) struct Reach {
+    /// Nodes with a standing reservation.
+    reserved: watch::Sender<BTreeMap<PeerId, Multiaddr>>,
+    /// Nodes named by the last route that some node kept.
+    relays: watch::Sender<Vec<PeerId>>,
+    /// Multiaddrs this device listens at itself; empty unless it opted in.
+    direct: watch::Receiver<Vec<Multiaddr>>,
+    /// What went wrong last, for whoever waits to become reachable.
+    last_failure: watch::Sender<String>,
+}
+
+impl Reach {
+    pub(crate) fn new(direct: watch::Receiver<Vec<Multiaddr>>) -> Self {
+        Self {
+            reserved: watch::Sender::new(BTreeMap::new()),
+            relays: watch::Sender::new(Vec::new()),
+            direct,
+            last_failure: watch::Sender::new("no node was asked yet".to_owned()),
+        }
+    }
+
+    pub(crate) fn relays(&self) -> watch::Receiver<Vec<PeerId>> {
+        self.relays.subscribe()
+    }
+
+    pub(crate) fn last_failure(&self) -> String {
+        self.last_failure.borrow().clone()
+    }
+
+    fn failed(&self, node: &Node, why: &str) {
+        tracing::info!(node = %node.address, why, "a node doesn't make this device reachable");
+        self.last_failure.send_replace(format!("node {}: {why}", node.address));
+    }
+}
+
+/// Holds one reservation after the other, whenever anything is published, until stopped.
+pub(crate) async fn seat(core: Arc<Core>, stop: CancellationToken) {
+    let mut published = core.book.count();
+    let mut backoff = Backoff::default();
+    let work = async {
+        while published.wait_for(|count| *count > 0).await.is_ok() {
+            if let Some(claim) = core.asker.pool.claim(Purpose::Reservation) {
+                hold_reservation(&core, &claim.node, &mut published, &mut backoff).await;
+            }
+            sleep(backoff.pause()).await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
+/// Makes a reservation and returns when it is lost, was refused, or nothing is published any more.
+async fn hold_reservation(
+    core: &Core,
+    node: &Node,
+    published: &mut watch::Receiver<usize>,
+    backoff: &mut Backoff,
+) {
+    // The stock relay client must find the connection there: one at a time is its limit.
+    let connected = core.asker.control.connect(node.peer, vec![node.dial.clone()], NODE_DEADLINE).await;
+    if let Err(error) = connected {
+        core.reach.failed(node, &error.to_string());
+        return core.asker.pool.rejected(node, &Rejection::Unreachable(Box::new(error)));
+    }
+    let Some(mut reservation) = core.network.reserve(node).await else { return };
+    let granted = reservation.state.wait_for(|state| *state != Reserved::Asked);
+    match timeout(RESERVE_DEADLINE, granted).await.map(|state| state.map(|state| *state)) {
+        Ok(Ok(Reserved::Granted)) => {}
+        Ok(_) => return core.reach.failed(node, "refused a reservation, or the connection closed"),
+        Err(_) => {
+            core.reach.failed(node, "gave no answer to a request for a reservation");
+            return core.asker.pool.rejected(node, &Rejection::Silent { after: RESERVE_DEADLINE });
+        }
+    }
+    backoff.reset();
+    core.reach.reserved.send_modify(|reserved| drop(reserved.insert(node.peer, node.multiaddr())));
+    tokio::select! {
+        _ = reservation.state.wait_for(|state| *state != Reserved::Granted) => {}
+        _ = published.wait_for(|count| *count == 0) => {}
+    }
+    core.reach.reserved.send_modify(|reserved| drop(reserved.remove(&node.peer)));
+}
+
+/// Publishes routes until stopped.
+pub(crate) async fn herald(core: Arc<Core>, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = proclaim(&core) => {}
+    }
+}
+
+async fn proclaim(core: &Core) {
+    let mut reserved = core.reach.reserved.subscribe();
+    let mut direct = core.reach.direct.clone();
+    let mut backoff = Backoff::default();
+    let mut seq = 0;
+    loop {
+        let relays = reserved.borrow_and_update().clone();
+        let addresses = direct.borrow_and_update().clone();
+        let pause = if relays.is_empty() {
+            core.reach.relays.send_replace(Vec::new());
+            Duration::from_secs(ROUTE_TTL)
+        } else {
+            seq = core.asker.verifier.clock.unix_millis().max(seq + 1);
+            let complete = publish(core, seq, &relays, &addresses).await;
+            if complete {
+                backoff.reset();
+                Duration::from_secs(ROUTE_TTL / 2)
+            } else {
+                backoff.pause().min(Duration::from_secs(ROUTE_TTL / 2))
+            }
+        };
+        let changed = async {
+            tokio::select! {
+                changed = reserved.changed() => changed.is_ok(),
+                Ok(()) = direct.changed() => true,
+                () = sleep(pause) => true,
+            }
+        };
+        if !changed.await {
+            return;
+        }
+    }
+}
+
+/// Signs a route and publishes it to every node; true if all keep it.
+async fn publish(core: &Core, seq: u64, relays: &BTreeMap<PeerId, Multiaddr>, direct: &[Multiaddr]) -> bool {
+    let spec = &core.asker.verifier.spec;
+    let route = Route {
+        chain_id: spec.chain_id,
+        genesis_hash: spec.genesis_hash,
+        device: core.own,
+        seq,
+        issued_at: core.asker.verifier.now(),
+        ttl: ROUTE_TTL,
+        relays: relays.values().map(|relay| Bytes::from(relay.to_vec())).collect(),
+        direct: direct.iter().take(DIRECT_ADDRESSES).map(|direct| Bytes::from(direct.to_vec())).collect(),
+    };
+    let request = wire::encode(&RouteRequest::Publish(SignedRoute::sign(&route, &core.key)));
+    let nodes = core.asker.pool.ranked();
+    let kept = join_all(nodes.iter().map(async |node| {
+        let kept = publish_to(core, node, &request).await;
+        if kept {
+            // The first that keeps it is enough for callers to find the device.
+            core.reach.relays.send_replace(relays.keys().copied().collect());
+        }
+        kept
+    }));
+    !kept.await.contains(&false)
+}
+
+async fn publish_to(core: &Core, node: &Node, request: &[u8]) -> bool {
+    let exchange = exchange(&core.asker.control, node, names::ROUTE, request, NODE_DEADLINE);
+    let rejection = match timeout(NODE_DEADLINE, exchange).await {
+        Ok(Ok(frame)) => match wire::decode(&frame, MAX_ROUTE_MESSAGE_BYTES) {
+            Ok(RouteResponse::Kept) => return true,
+            Ok(RouteResponse::Refused(refusal)) => {
+                core.reach.failed(node, &refusal.to_string());
+                return false;
+            }
+            Ok(_) => {
+                core.reach.failed(node, &RouteRefusal::Unknown.to_string());
+                return false;
+            }
+            Err(error) => Rejection::Malformed(error),
+        },
+        Ok(Err(rejection)) => rejection,
+        Err(_) => Rejection::Silent { after: NODE_DEADLINE },
+    };
+    core.reach.failed(node, &rejection.to_string());
+    core.asker.pool.rejected(node, &rejection);
+    false
+}

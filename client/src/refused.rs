@@ -1,0 +1,111 @@
+//! Why a node's answer was not taken, and which node it was.
+
+use libp2p::{Multiaddr, PeerId};
+use std::{fmt, sync::Arc, time::Duration};
+use windlass_p2p::{OpenError, frame::FrameError};
+use windlass_protocol::{
+    B256, KeyAddress, bundle::BundleError, message::resolve::Reason, route::RouteError, slot::Slot,
+    wire::DecodeError,
+};
+
+/// What a node did that its answer was not taken.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Rejection {
+    /// It could not be reached, or doesn't speak the protocol.
+    #[error("{0}")]
+    Unreachable(Box<OpenError>),
+    /// It gave no answer in time.
+    #[error("gave no answer within {after:?}")]
+    Silent {
+        /// The deadline.
+        after: Duration,
+    },
+    /// The stream failed before the answer was complete.
+    #[error("{0}")]
+    Broken(Arc<FrameError>),
+    /// It said that it can't answer.
+    #[error("declined: {reason} ({text})")]
+    Declined {
+        /// Why.
+        reason: Reason,
+        /// In its words.
+        text: String,
+    },
+    /// Its answer is no message of the protocol.
+    #[error("sent {0}")]
+    Malformed(DecodeError),
+    /// Its answer proves nothing.
+    #[error("lied or forged: {0}")]
+    Unproven(BundleError),
+    /// Its answer is genuine and older than what this client has verified before.
+    #[error("answered under block {number}, older than block {highest} already verified")]
+    Older {
+        /// The answer's block.
+        number: u64,
+        /// The highest verified block.
+        highest: u64,
+    },
+    /// Two attested blocks at one height: the committee broke its word, or the node abuses that it did.
+    #[error("answered under block {number} with hash {hash}, but {known} was verified at that height")]
+    Conflict {
+        /// The height.
+        number: u64,
+        /// The answer's block.
+        hash: B256,
+        /// The block verified before.
+        known: B256,
+    },
+    /// Nobody has vouched for its head recently enough.
+    #[error("answered under a head last attested {age} s ago, over the limit of {max_age} s")]
+    TooOld {
+        /// Seconds since a threshold of members vouched.
+        age: u64,
+        /// What this client allows.
+        max_age: u64,
+    },
+    /// It passed on a route that is not the device's.
+    #[error("sent a false route: {0}")]
+    Route(RouteError),
+    /// It pushed proofs of a slot that nobody watches.
+    #[error("pushed {0:?}, which was not asked for")]
+    Unasked(Slot),
+}
+
+impl Rejection {
+    /// Whether an honest node can't have done this: it is asked last for the rest of the session.
+    pub fn is_lie(&self) -> bool {
+        match self {
+            Self::Malformed(_) | Self::Unproven(_) | Self::Conflict { .. } => true,
+            Self::Route(_) | Self::Unasked(_) => true,
+            Self::Unreachable(_) | Self::Silent { .. } | Self::Broken(_) | Self::Declined { .. } => false,
+            Self::Older { .. } | Self::TooOld { .. } => false,
+        }
+    }
+}
+
+/// A node whose answer was not taken.
+#[derive(Debug, Clone)]
+pub struct RefusedNode {
+    /// Its peer id.
+    pub peer: PeerId,
+    /// The address of its key.
+    pub address: KeyAddress,
+    /// Where it was dialled.
+    pub multiaddr: Multiaddr,
+    /// Why.
+    pub reason: Rejection,
+}
+
+impl fmt::Display for RefusedNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "node {} at {} {}", self.address, self.multiaddr, self.reason)
+    }
+}
+
+/// All refused nodes on one line, for error texts.
+pub(crate) fn listed(refused: &[RefusedNode]) -> String {
+    match refused {
+        [] => "no node was asked".to_owned(),
+        refused => refused.iter().map(RefusedNode::to_string).collect::<Vec<_>>().join("; "),
+    }
+}

@@ -1,0 +1,183 @@
+//! Watching: nodes push every new head, with proofs of the slots that live streams rest on.
+//!
+//! Each seat watches through a node of its own, so that one node alone can't withhold a revocation. A push
+//! counts only if it proves exactly slots that were asked for; a node that pushes anything else is left.
+
+use crate::{
+    backoff::Backoff,
+    client::Core,
+    limits::{NODE_DEADLINE, WATCH_DROPPED, WATCH_SILENCE},
+    pool::{Node, Purpose},
+    refused::Rejection,
+};
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite};
+use libp2p::StreamProtocol;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use windlass_p2p::frame::{FrameError, read_frame, write_frame};
+use windlass_protocol::{
+    authorise::judge_device,
+    bundle::verify_bundle,
+    message::{
+        MAX_FRAME, names,
+        watch::{MAX_DEVICE_SLOTS, MAX_STRANGER_SLOTS, MAX_WATCH_FRAME_SLOTS, Push, Watch},
+    },
+    slot::Slot,
+    wire,
+};
+
+/// Watches through one node after the other, whenever there is something to watch, until stopped.
+pub(crate) async fn seat(core: Arc<Core>, stop: CancellationToken) {
+    let mut backoff = Backoff::default();
+    let work = async {
+        let mut interest = core.guard.subscribe();
+        loop {
+            while core.guard.interest().is_empty() {
+                if interest.changed().await.is_err() {
+                    return;
+                }
+            }
+            if let Some(claim) = core.asker.pool.claim(Purpose::Watch) {
+                let session = Session { core: &core, node: &claim.node, slots: Mutex::default() };
+                match session.run(&mut backoff).await {
+                    Ok(()) => continue,
+                    Err(reason) => core.asker.pool.rejected(&claim.node, &reason),
+                }
+            }
+            sleep(backoff.pause()).await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
+/// The slots of one watch stream.
+#[derive(Default)]
+struct Slots {
+    /// The node was told to watch them.
+    watched: BTreeSet<Slot>,
+    /// It was told to stop, and may have had a push under way.
+    dropped: BTreeSet<Slot>,
+}
+
+/// One watch stream at one node.
+struct Session<'a> {
+    core: &'a Core,
+    node: &'a Node,
+    slots: Mutex<Slots>,
+}
+
+impl Session<'_> {
+    /// Returns when there is nothing to watch any more, or the stream is due to be made anew.
+    async fn run(&self, backoff: &mut Backoff) -> Result<(), Rejection> {
+        let control = &self.core.asker.control;
+        let protocol = StreamProtocol::new(names::WATCH);
+        let stream = control
+            .open(self.node.peer, vec![self.node.dial.clone()], protocol, NODE_DEADLINE)
+            .await
+            .map_err(|error| Rejection::Unreachable(Box::new(error)))?;
+        let (reader, writer) = stream.split();
+        tokio::select! {
+            outcome = self.receive(reader, backoff) => outcome,
+            outcome = self.tell(writer, self.core.guard.subscribe()) => outcome,
+        }
+    }
+
+    /// Tells the node what to watch, whenever that changes.
+    async fn tell(
+        &self,
+        mut writer: impl AsyncWrite + Unpin,
+        mut interest: watch::Receiver<u64>,
+    ) -> Result<(), Rejection> {
+        loop {
+            interest.mark_unchanged();
+            let wanted = self.core.guard.interest();
+            if wanted.is_empty() || self.slots().dropped.len() > WATCH_DROPPED {
+                return Ok(());
+            }
+            for message in self.difference(&wanted) {
+                write_frame(&mut writer, &wire::encode(&message)).await.map_err(broken)?;
+            }
+            if interest.changed().await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The messages that bring the node from what it watches to what is wanted, as far as it lets us.
+    fn difference(&self, wanted: &BTreeSet<Slot>) -> Vec<Watch> {
+        let most = self.most();
+        let mut slots = self.slots();
+        let drop: Vec<Slot> = slots.watched.difference(wanted).copied().collect();
+        for slot in &drop {
+            slots.watched.remove(slot);
+            slots.dropped.insert(*slot);
+        }
+        // What finds no room is proven anew in rotation, as its evidence ages.
+        let room = most.saturating_sub(slots.watched.len());
+        let add: Vec<Slot> = wanted.difference(&slots.watched).take(room).copied().collect();
+        slots.watched.extend(add.iter().copied());
+        let drops = drop.chunks(MAX_WATCH_FRAME_SLOTS).map(|drop| Watch { add: vec![], drop: drop.to_vec() });
+        let adds = add.chunks(MAX_WATCH_FRAME_SLOTS).map(|add| Watch { add: add.to_vec(), drop: vec![] });
+        drops.chain(adds).collect()
+    }
+
+    /// How many slots a node lets this device watch.
+    fn most(&self) -> usize {
+        let now = self.core.asker.verifier.now();
+        let own = self.core.guard.device(self.core.own);
+        let active = own.is_some_and(|record| {
+            record.key == self.core.key.address() && judge_device(&record, 0, now).is_ok()
+        });
+        if active { MAX_DEVICE_SLOTS } else { MAX_STRANGER_SLOTS }
+    }
+
+    async fn receive(
+        &self,
+        mut reader: impl AsyncRead + Unpin,
+        backoff: &mut Backoff,
+    ) -> Result<(), Rejection> {
+        loop {
+            let frame = timeout(WATCH_SILENCE, read_frame(&mut reader))
+                .await
+                .map_err(|_| Rejection::Silent { after: WATCH_SILENCE })?
+                .map_err(broken)?;
+            self.take(&frame)?;
+            backoff.reset();
+        }
+    }
+
+    fn take(&self, frame: &[u8]) -> Result<(), Rejection> {
+        let push: Push = wire::decode(frame, MAX_FRAME).map_err(Rejection::Malformed)?;
+        {
+            let slots = self.slots();
+            let asked = |slot: &&Slot| slots.watched.contains(slot) || slots.dropped.contains(slot);
+            if let Some(unasked) = push.slots.iter().find(|slot| !asked(slot)) {
+                return Err(Rejection::Unasked(*unasked));
+            }
+        }
+        let verifier = &self.core.asker.verifier;
+        let bundle =
+            verify_bundle(&verifier.trust(), &push.bundle, &push.slots).map_err(Rejection::Unproven)?;
+        self.core.asker.heads.note(bundle.head())?;
+        self.core.guard.observe(&bundle);
+        Ok(())
+    }
+
+    fn slots(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn broken(error: FrameError) -> Rejection {
+    Rejection::Broken(Arc::new(error))
+}

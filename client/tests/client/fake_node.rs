@@ -1,0 +1,337 @@
+//! A node on loopback that relays honestly and answers as it is told to.
+
+use crate::world::{Block, World, key, now};
+use futures::{AsyncReadExt, StreamExt};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, multiaddr::Protocol, swarm::SwarmEvent};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroUsize,
+    sync::{Arc, Mutex},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use windlass_client::DeviceId;
+use windlass_p2p::{
+    PeerStream,
+    frame::{read_frame, write_frame},
+    identity,
+    swarm::{NodeConfig, node_swarm},
+};
+use windlass_protocol::{
+    B256, Bytes,
+    bundle::{Bundle, MAX_BUNDLE_SLOTS},
+    message::{
+        MAX_FRAME, names,
+        resolve::{Reason, Request, Response},
+        route::{MAX_ROUTE_MESSAGE_BYTES, RouteRequest, RouteResponse},
+        watch::{Push, Watch},
+    },
+    question::{Question, Target},
+    route::{Route, SignedRoute},
+    slot::Slot,
+    wire,
+};
+
+/// How a node answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    Honest,
+    /// Takes questions and says nothing.
+    Silent,
+    /// Says it can't.
+    Declines,
+    /// A bit of a proven value is flipped.
+    WrongValue,
+    /// The last node of the slot proofs is missing.
+    Truncated,
+    /// Answers about a slot that exists with the proof of one that doesn't.
+    ForgedAbsence,
+    /// A node that nothing needs is among the proofs.
+    Padded,
+    /// The block before the last, genuine and freshly attested.
+    Behind,
+    /// Another block at the same height, attested by a committee that broke its word.
+    Fork,
+    /// The last attestation is from long ago.
+    Aged,
+    /// Attested by one member and a stranger.
+    Stranger,
+    /// Attested by one member only.
+    TooFew,
+    /// Attests nothing but noise.
+    Garbage,
+    /// Adds a route that another key signed.
+    FalseRoute,
+    /// Pushes proofs of slots that nobody asked for.
+    Unasked,
+    /// Watches and never pushes.
+    Withholds,
+}
+
+struct Shared {
+    world: Arc<World>,
+    manner: watch::Sender<Manner>,
+    routes: Mutex<BTreeMap<DeviceId, SignedRoute>>,
+    asked: watch::Sender<u64>,
+    watched: watch::Sender<BTreeSet<Slot>>,
+}
+
+/// A running node; dropping it is killing it.
+pub(crate) struct FakeNode {
+    pub(crate) peer: PeerId,
+    pub(crate) multiaddr: Multiaddr,
+    shared: Arc<Shared>,
+    _tasks: JoinSet<()>,
+}
+
+impl FakeNode {
+    pub(crate) async fn start(world: &Arc<World>, seed: u8, manner: Manner) -> Self {
+        let secret = key(seed);
+        let peer = identity::peer_id_of(&secret.public_key());
+        let (mut swarm, control) = node_swarm(&secret, &NodeConfig::new("fake-node/0")).unwrap();
+        swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+        let address = loop {
+            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+                break address;
+            }
+        };
+        swarm.add_external_address(address.clone());
+        let shared = Arc::new(Shared {
+            world: world.clone(),
+            manner: watch::Sender::new(manner),
+            routes: Mutex::default(),
+            asked: watch::Sender::new(0),
+            watched: watch::Sender::default(),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            loop {
+                swarm.select_next_some().await;
+            }
+        });
+        for protocol in [names::RESOLVE, names::ROUTE, names::WATCH] {
+            let queue = NonZeroUsize::new(64).unwrap();
+            let mut incoming = control.accept(StreamProtocol::new(protocol), queue).unwrap();
+            let shared = shared.clone();
+            tasks.spawn(async move {
+                let mut streams = JoinSet::new();
+                while let Some(stream) = incoming.next().await {
+                    let shared = shared.clone();
+                    // A client that went away ends the conversation, nothing else.
+                    streams.spawn(async move {
+                        match protocol {
+                            names::RESOLVE => drop(shared.resolve(stream).await),
+                            names::ROUTE => drop(shared.route(stream).await),
+                            _ => drop(shared.watch(stream).await),
+                        }
+                    });
+                }
+            });
+        }
+        Self { peer, multiaddr: address.with(Protocol::P2p(peer)), shared, _tasks: tasks }
+    }
+
+    pub(crate) fn behave(&self, manner: Manner) {
+        self.shared.manner.send_replace(manner);
+    }
+
+    /// How many questions it was asked.
+    pub(crate) fn asked(&self) -> u64 {
+        *self.shared.asked.borrow()
+    }
+
+    /// Waits for the next question from now on.
+    pub(crate) async fn next_question(&self) {
+        let mut asked = self.shared.asked.subscribe();
+        asked.mark_unchanged();
+        asked.changed().await.unwrap();
+    }
+
+    /// Waits until a client watches this slot here.
+    pub(crate) async fn watches(&self, slot: Slot) {
+        let mut watched = self.shared.watched.subscribe();
+        watched.wait_for(|watched| watched.contains(&slot)).await.unwrap();
+    }
+
+    pub(crate) fn forget_routes(&self) {
+        self.shared.routes.lock().unwrap().clear();
+    }
+
+    pub(crate) fn holds_route(&self, device: DeviceId) -> bool {
+        self.shared.routes.lock().unwrap().contains_key(&device)
+    }
+}
+
+type Io = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+impl Shared {
+    fn manner(&self) -> Manner {
+        *self.manner.borrow()
+    }
+
+    async fn resolve(&self, mut stream: PeerStream) -> Io {
+        let request: Request = wire::decode(&read_frame(&mut stream).await?, MAX_FRAME)?;
+        self.asked.send_modify(|asked| *asked += 1);
+        let response = match self.manner() {
+            Manner::Silent => return std::future::pending().await,
+            Manner::Declines => {
+                Response::Refused { reason: Reason::NotReady, text: "still syncing\u{1b}[31m".to_owned() }
+            }
+            Manner::Garbage => return Ok(write_frame(&mut stream, b"not RLP at all").await?),
+            manner => self.prove(&request, manner),
+        };
+        write_frame(&mut stream, &wire::encode(&response)).await?;
+        // Until the client has read it and closed.
+        stream.read_to_end(&mut Vec::new()).await?;
+        Ok(())
+    }
+
+    fn prove(&self, request: &Request, manner: Manner) -> Response {
+        let mut block = if manner == Manner::Behind { self.world.previous() } else { self.world.tip() };
+        let mut slots = Vec::new();
+        for question in &request.questions {
+            let mut collect = |slot: Slot| -> Result<B256, std::convert::Infallible> {
+                if !slots.contains(&slot) {
+                    slots.push(slot);
+                }
+                Ok(block.value(slot))
+            };
+            question.expand(block.timestamp, &mut collect).unwrap();
+        }
+        if manner == Manner::Fork {
+            block.timestamp -= 1;
+        }
+        let mut routes: Vec<SignedRoute> =
+            request.questions.iter().filter_map(|question| self.route_of(&block, question)).collect();
+        if manner == Manner::FalseRoute {
+            routes.push(self.false_route());
+        }
+        Response::Proven { bundle: self.bundle(&block, &slots, manner), routes }
+    }
+
+    fn bundle(&self, block: &Block, slots: &[Slot], manner: Manner) -> Bundle {
+        let members: &[u8] = match manner {
+            Manner::Stranger => &[1, 40],
+            Manner::TooFew => &[2],
+            _ => &[1, 3],
+        };
+        let attested_at = if manner == Manner::Aged { now() - 700 } else { now() };
+        let mut block = block.clone();
+        if manner == Manner::Aged {
+            block.timestamp = attested_at;
+        }
+        let spec = &self.world.spec;
+        let mut bundle = block.bundle(spec, slots, members, attested_at);
+        match manner {
+            Manner::WrongValue => {
+                let last = bundle.storage.last_mut().unwrap();
+                let mut bytes = last.to_vec();
+                *bytes.last_mut().unwrap() ^= 1;
+                *last = bytes.into();
+            }
+            Manner::Truncated => drop(bundle.storage.pop()),
+            Manner::ForgedAbsence => {
+                bundle = block.bundle(spec, &[Slot::Fleet(999)], members, attested_at);
+            }
+            Manner::Padded => bundle.storage.push(Bytes::from(vec![0x55; 40])),
+            _ => {}
+        }
+        bundle
+    }
+
+    fn route_of(&self, block: &Block, question: &Question) -> Option<SignedRoute> {
+        let (Question::Target(target) | Question::Open { target, .. }) = question else { return None };
+        let device = match target {
+            Target::Device(id) => *id,
+            Target::Name(name) => {
+                let value = block.value(Slot::Name(name.label_hash()));
+                DeviceId(windlass_protocol::record::NameRecord::decode(&value).unwrap()?.target)
+            }
+        };
+        self.routes.lock().unwrap().get(&device).cloned()
+    }
+
+    fn false_route(&self) -> SignedRoute {
+        let spec = &self.world.spec;
+        let route = Route {
+            chain_id: spec.chain_id,
+            genesis_hash: spec.genesis_hash,
+            device: crate::world::device(20),
+            seq: u64::MAX,
+            issued_at: now(),
+            ttl: 60,
+            relays: vec![],
+            direct: vec![],
+        };
+        SignedRoute::sign(&route, &key(66))
+    }
+
+    async fn route(&self, mut stream: PeerStream) -> Io {
+        let request: RouteRequest = wire::decode(&read_frame(&mut stream).await?, MAX_ROUTE_MESSAGE_BYTES)?;
+        let response = match request {
+            RouteRequest::Publish(signed) => {
+                let device = signed.claimed()?.device;
+                self.routes.lock().unwrap().insert(device, signed);
+                RouteResponse::Kept
+            }
+            RouteRequest::Fetch(device) => match self.routes.lock().unwrap().get(&device) {
+                Some(signed) => RouteResponse::Found(signed.clone()),
+                None => RouteResponse::NotFound,
+            },
+        };
+        write_frame(&mut stream, &wire::encode(&response)).await?;
+        stream.read_to_end(&mut Vec::new()).await?;
+        Ok(())
+    }
+
+    async fn watch(&self, stream: PeerStream) -> Io {
+        let (mut reader, mut writer) = stream.split();
+        let (messages, mut inbox) = mpsc::channel::<Watch>(8);
+        let read = async move {
+            loop {
+                let message = wire::decode(&read_frame(&mut reader).await?, MAX_FRAME)?;
+                if messages.send(message).await.is_err() {
+                    return Io::Ok(());
+                }
+            }
+        };
+        let push = async {
+            let mut slots = BTreeSet::new();
+            let mut heights = self.world.heights();
+            loop {
+                tokio::select! {
+                    message = inbox.recv() => match message {
+                        Some(message) => {
+                            message.drop.iter().for_each(|slot| drop(slots.remove(slot)));
+                            slots.extend(message.add);
+                        }
+                        None => return Io::Ok(()),
+                    },
+                    changed = heights.changed() => changed?,
+                }
+                self.watched.send_replace(slots.clone());
+                let all: Vec<Slot> = slots.iter().copied().collect();
+                for chunk in all.chunks(MAX_BUNDLE_SLOTS) {
+                    if let Some(push) = self.push(chunk) {
+                        write_frame(&mut writer, &wire::encode(&push)).await?;
+                    }
+                }
+            }
+        };
+        tokio::select! { ended = read => ended, ended = push => ended }
+    }
+
+    fn push(&self, slots: &[Slot]) -> Option<Push> {
+        let manner = self.manner();
+        let slots = match manner {
+            Manner::Withholds | Manner::Silent => return None,
+            Manner::Unasked => vec![Slot::FleetCount],
+            _ => slots.to_vec(),
+        };
+        let block = if manner == Manner::Behind { self.world.previous() } else { self.world.tip() };
+        let bundle = self.bundle(&block, &slots, manner);
+        Some(Push { slots, bundle })
+    }
+}

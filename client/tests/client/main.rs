@@ -1,0 +1,9 @@
+//! The light client against fake nodes on loopback: real libp2p, real tries, real signatures; only the chain
+//! is made up, and the nodes lie on demand.
+#![allow(clippy::unwrap_used)]
+
+mod fake_node;
+mod resolution;
+mod staples;
+mod streams;
+mod world;
