@@ -1,1 +1,45 @@
-//! windlass-node
+//! A Windlass node: mirrors the registry of one chain in RocksDB, proves what it answers under heads that a
+//! committee attests, and relays sealed bytes between devices.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`cli`] | the command line of `windlass-node` |
+//! | [`config`] | the configuration file |
+//! | [`node`] | starting and stopping every task |
+//! | [`chain`] | what is asked of chain providers |
+//! | [`store`] | the data directory: column families, the mirror at a height |
+//! | [`follower`] | the `registry` task: from the chain into the mirror |
+//! | [`head`] | the `attest` and `gossip` tasks: signing, collecting, the served head |
+//! | [`serve`] | the `resolver`, `watch` and `routes` tasks: what peers may ask |
+//! | [`network`] | the `network` task: the swarm and its relay |
+//! | [`admin`] | the `admin` task: health over HTTP |
+//! | [`limits`] | every bound |
+//!
+//! Who tells whom (all arrows are watched values, except the two queues named; nobody waits for a task that
+//! waits for them):
+//!
+//! ```text
+//!  chain ─► registry ──mirror state──► attest ──served head──► resolver, watch, routes, admin
+//!              │ writes                 │  ▲
+//!              ▼                        │  └──heard (queue)── gossip ◄── peers
+//!            store ◄── reads at a       └─────told──────────► gossip ──► peers
+//!                      height: all      network ──streams (queue)──► gossip, resolver, watch, routes
+//! ```
+
+pub mod admin;
+pub mod chain;
+pub mod cli;
+mod clock;
+pub mod config;
+pub mod follower;
+pub mod head;
+pub mod limits;
+pub mod network;
+pub mod node;
+pub mod serve;
+pub mod store;
+#[cfg(test)]
+mod testing;
+
+pub use config::{ConfigError, NodeConfig};
+pub use node::{Node, StartError};

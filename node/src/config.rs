@@ -1,0 +1,315 @@
+//! The node's configuration file: what may stand in it, and what each mistake is called.
+//!
+//! Paths are relative to the file's folder. Secrets never stand in it, only where they are kept.
+
+use crate::head::Peer;
+use crate::limits::{MAX_CONFIG_BYTES, MAX_CONFIGURED};
+use libp2p::{Multiaddr, multiaddr::Protocol};
+use serde::Deserialize;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use windlass_protocol::spec::{MAX_SPEC_BYTES, SpecError, VerifiedSpec, verify_spec};
+use windlass_protocol::{KeyAddress, SecretKey};
+
+/// Why a configuration can't be used. One line: what, where, what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file that can't be read.
+    #[error("can't read {what} {}: {source}", .path.display())]
+    Read {
+        /// What it should hold.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A file larger than any real one.
+    #[error("{what} {} is over {limit} bytes: is it the right file?", .path.display())]
+    TooLarge {
+        /// What it should hold.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Most bytes.
+        limit: u64,
+    },
+    /// Not the TOML that is expected.
+    #[error("{}: {reason}", .path.display())]
+    Toml {
+        /// The configuration file.
+        path: PathBuf,
+        /// What and on which line.
+        reason: String,
+    },
+    /// A value that can't be.
+    #[error("{}: {key}: {reason}", .path.display())]
+    Value {
+        /// The configuration file.
+        path: PathBuf,
+        /// Which entry.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The chain spec.
+    #[error("chain spec {}: {source}", .path.display())]
+    Spec {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: SpecError,
+    },
+    /// The key file.
+    #[error(transparent)]
+    Key(#[from] windlass_keyfile::ReadError),
+}
+
+/// The file as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    data_dir: PathBuf,
+    key_file: PathBuf,
+    passphrase_file: PathBuf,
+    spec_file: PathBuf,
+    publisher: String,
+    providers: Vec<String>,
+    listen: Vec<String>,
+    #[serde(default)]
+    external: Vec<String>,
+    #[serde(default)]
+    peers: Vec<String>,
+    admin: String,
+    poll_interval_ms: Option<u64>,
+}
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The data directory, made when it doesn't exist.
+    pub data_dir: PathBuf,
+    /// The verified chain spec.
+    pub spec: VerifiedSpec,
+    /// JSON-RPC URLs, asked in this order.
+    pub providers: Vec<String>,
+    /// Where to listen.
+    pub listen: Vec<Multiaddr>,
+    /// Where others reach this node, if not at the addresses it listens on.
+    pub external: Vec<Multiaddr>,
+    /// Nodes to exchange attestations with.
+    pub peers: Vec<Peer>,
+    /// Where to serve health.
+    pub admin: SocketAddr,
+    /// Pause between looks at the chain.
+    pub poll_interval: Duration,
+}
+
+impl NodeConfig {
+    /// Reads a configuration file, the spec and the key that it names. Decrypting the key takes up to a
+    /// second: call it where blocking is allowed.
+    pub fn load(path: &Path) -> Result<(Self, SecretKey), ConfigError> {
+        let text = read_text("the configuration", path, MAX_CONFIG_BYTES)?;
+        let file: File = toml::from_str(&text)
+            .map_err(|error| ConfigError::Toml { path: path.to_owned(), reason: explain(&text, &error) })?;
+        let place = Place { path, folder: path.parent().unwrap_or(Path::new("")) };
+        let publisher: KeyAddress = file
+            .publisher
+            .parse()
+            .map_err(|error| place.wrong("publisher", format!("{}: {error}", file.publisher)))?;
+        let spec = place.spec(&file.spec_file, publisher)?;
+        let config = Self {
+            data_dir: place.file(&file.data_dir),
+            providers: place.bounded("providers", file.providers)?,
+            listen: place.multiaddrs("listen", file.listen)?,
+            external: place.multiaddrs("external", file.external)?,
+            peers: place.peers(file.peers)?,
+            admin: file.admin.parse().map_err(|_| {
+                place.wrong("admin", format!("{:?} is no socket address such as 127.0.0.1:9090", file.admin))
+            })?,
+            poll_interval: poll_interval(file.poll_interval_ms, spec.dev),
+            spec,
+        };
+        let passphrase =
+            read_text("the passphrase file", &place.file(&file.passphrase_file), MAX_CONFIG_BYTES)?;
+        let key =
+            windlass_keyfile::read(&place.file(&file.key_file), passphrase.trim_end_matches(['\r', '\n']))?;
+        Ok((config, key))
+    }
+}
+
+/// A development chain makes a block whenever somebody sends a transaction; others every few seconds.
+fn poll_interval(configured: Option<u64>, dev: bool) -> Duration {
+    let milliseconds = configured.unwrap_or(if dev { 200 } else { 2_000 });
+    Duration::from_millis(milliseconds.max(1))
+}
+
+/// Where a configuration stands, for its paths and errors.
+struct Place<'a> {
+    path: &'a Path,
+    folder: &'a Path,
+}
+
+impl Place<'_> {
+    fn file(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    fn wrong(&self, key: &'static str, reason: String) -> ConfigError {
+        ConfigError::Value { path: self.path.to_owned(), key, reason }
+    }
+
+    fn bounded(&self, key: &'static str, values: Vec<String>) -> Result<Vec<String>, ConfigError> {
+        match values.len() {
+            count if count > MAX_CONFIGURED => {
+                Err(self.wrong(key, format!("{count} entries are more than {MAX_CONFIGURED}")))
+            }
+            0 if key == "providers" || key == "listen" => {
+                Err(self.wrong(key, "at least one is needed".to_owned()))
+            }
+            _ => Ok(values),
+        }
+    }
+
+    fn multiaddrs(&self, key: &'static str, texts: Vec<String>) -> Result<Vec<Multiaddr>, ConfigError> {
+        let parse = |text: &String| {
+            text.parse::<Multiaddr>().map_err(|error| {
+                self.wrong(key, format!("{text:?} is no multiaddr such as /ip4/127.0.0.1/tcp/4001: {error}"))
+            })
+        };
+        self.bounded(key, texts)?.iter().map(parse).collect()
+    }
+
+    fn peers(&self, texts: Vec<String>) -> Result<Vec<Peer>, ConfigError> {
+        let peer = |mut address: Multiaddr| match address.pop() {
+            Some(Protocol::P2p(id)) => match windlass_p2p::identity::key_address_of(&id) {
+                Ok(_) => Ok(Peer { id, address }),
+                Err(error) => Err(self.wrong("peers", format!("{id}: {error}"))),
+            },
+            _ => Err(self.wrong("peers", format!("{address} doesn't end in /p2p/ and a peer id"))),
+        };
+        self.multiaddrs("peers", texts)?.into_iter().map(peer).collect()
+    }
+
+    fn spec(&self, path: &Path, publisher: KeyAddress) -> Result<VerifiedSpec, ConfigError> {
+        let path = self.file(path);
+        let bytes = read("the chain spec", &path, 4 * MAX_SPEC_BYTES as u64)?;
+        verify_spec(&bytes, publisher).map_err(|source| ConfigError::Spec { path, source })
+    }
+}
+
+fn read(what: &'static str, path: &Path, limit: u64) -> Result<Vec<u8>, ConfigError> {
+    let failed = |source| ConfigError::Read { what, path: path.to_owned(), source };
+    let bytes = fs::metadata(path).map_err(failed)?.len();
+    if bytes > limit {
+        return Err(ConfigError::TooLarge { what, path: path.to_owned(), limit });
+    }
+    fs::read(path).map_err(failed)
+}
+
+fn read_text(what: &'static str, path: &Path, limit: u64) -> Result<String, ConfigError> {
+    String::from_utf8(read(what, path, limit)?).map_err(|_| ConfigError::Read {
+        what,
+        path: path.to_owned(),
+        source: std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8 text"),
+    })
+}
+
+/// A TOML error on one line, with its place.
+fn explain(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+    match error.span() {
+        Some(span) => {
+            let before = text.get(..span.start).unwrap_or_default();
+            format!("line {}: {message}", before.matches('\n').count() + 1)
+        }
+        None => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::testing;
+    use windlass_keyfile::Strength;
+
+    /// A folder with all a configuration names, and its text.
+    fn folder() -> (tempfile::TempDir, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let (spec, publisher) = testing::signed_spec();
+        let key = testing::key(1);
+        windlass_keyfile::create(&folder.path().join("key.json"), &key, "word", Strength::Light).unwrap();
+        fs::write(folder.path().join("passphrase"), "word\n").unwrap();
+        fs::write(folder.path().join("chain.spec"), spec).unwrap();
+        let peer = windlass_p2p::identity::peer_id_of(&testing::key(2).public_key());
+        let text = format!(
+            r#"data_dir = "data"
+key_file = "key.json"
+passphrase_file = "passphrase"
+spec_file = "chain.spec"
+publisher = "{publisher}"
+providers = ["http://127.0.0.1:8545"]
+listen = ["/ip4/127.0.0.1/tcp/0"]
+peers = ["/ip4/127.0.0.1/tcp/4001/p2p/{peer}"]
+admin = "127.0.0.1:0"
+"#
+        );
+        (folder, text)
+    }
+
+    fn load(folder: &Path, text: &str) -> Result<(NodeConfig, SecretKey), ConfigError> {
+        let path = folder.join("node.toml");
+        fs::write(&path, text).unwrap();
+        NodeConfig::load(&path)
+    }
+
+    #[test]
+    fn a_good_file_is_taken() {
+        let (folder, text) = folder();
+        let (config, key) = load(folder.path(), &text).unwrap();
+        assert_eq!(key.address(), testing::key(1).address());
+        assert_eq!(config.data_dir, folder.path().join("data"));
+        assert_eq!(config.peers.len(), 1);
+        assert_eq!(config.peers[0].address.to_string(), "/ip4/127.0.0.1/tcp/4001");
+        assert_eq!(config.poll_interval, Duration::from_millis(200));
+    }
+
+    #[test]
+    fn each_mistake_is_one_line_that_says_where() {
+        let (folder, text) = folder();
+        let publisher = testing::publisher().address().to_string();
+        let swapped: String = publisher
+            .chars()
+            .map(|c| if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() })
+            .collect();
+        let swapped = swapped.replacen("0X", "0x", 1);
+        let cases = [
+            (text.replace("data_dir", "data_dri"), "data_dri"),
+            (text.replace("admin = ", "# "), "admin"),
+            (text.replace("chain.spec", "absent.spec"), "absent.spec"),
+            (text.replace("passphrase\"", "absent\""), "absent"),
+            (text.replace("key.json", "absent.json"), "absent.json"),
+            (text.replace(&publisher, &swapped), "EIP-55"),
+            (text.replace(&publisher, &testing::key(77).address().to_string()), "publisher"),
+            (text.replace("/ip4/127.0.0.1/tcp/0", "127.0.0.1:0"), "listen"),
+            (
+                text.replace("/p2p/", "/p2p-circuit/p2p/")
+                    .replace("admin = \"127.0.0.1:0\"", "admin = \"here\""),
+                "admin",
+            ),
+            (text.replace("[\"http://127.0.0.1:8545\"]", "[]"), "providers"),
+            (text.replace("data_dir = \"data\"", "data_dir = 5"), "line 1"),
+        ];
+        for (text, expected) in cases {
+            let error = load(folder.path(), &text).unwrap_err().to_string();
+            assert!(error.contains(expected) && !error.contains('\n'), "{expected}: {error}");
+        }
+        fs::write(folder.path().join("passphrase"), "wrong").unwrap();
+        assert!(matches!(load(folder.path(), &text), Err(ConfigError::Key(_))));
+        let missing = NodeConfig::load(&folder.path().join("nothing.toml")).unwrap_err();
+        assert!(missing.to_string().contains("nothing.toml"));
+    }
+}

@@ -1,0 +1,24 @@
+//! The chain follower: the only writer of the mirror.
+//!
+//! Owns the way from the chain to the store: walking by parent hash, the tail of unfinalised blocks, moving
+//! final ones into the base, account proofs while blocks are new, the root check, and the rebuild when it
+//! fails. It never signs, serves or talks to peers; what it knows it says through one watch channel.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `state` | what the follower tells everybody else |
+//! | `tail` | the unfinalised blocks, in memory and in the store |
+//! | `step` | one round: fetch, extend the tail, finalise |
+//! | `task` | rounds in time, with pauses after failures |
+
+mod state;
+mod step;
+mod tail;
+mod task;
+
+pub use state::{FinalHead, MirrorState, Phase, Recent};
+pub use step::{FollowError, Follower};
+pub use task::run;
+
+#[cfg(test)]
+mod tests;

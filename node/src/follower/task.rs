@@ -1,0 +1,37 @@
+//! The follower's task: a round at every tick, and a growing pause after failures.
+
+use super::{FollowError, Follower};
+use crate::chain::ChainSource;
+use crate::limits::MAX_FOLLOW_PAUSE;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Follows until cancelled. Ends by itself only when going on can't help: the provider's chain is another
+/// one, or the disk fails.
+pub async fn run<S: ChainSource>(
+    mut follower: Follower<S>,
+    interval: Duration,
+    cancelled: CancellationToken,
+) -> Result<(), FollowError> {
+    let mut pause = interval;
+    loop {
+        // A round cut short leaves nothing half done: every write is one batch.
+        let outcome = tokio::select! {
+            () = cancelled.cancelled() => return Ok(()),
+            outcome = follower.step() => outcome,
+        };
+        match outcome {
+            Ok(()) => pause = interval,
+            Err(FollowError::Source(error)) if error.is_fatal() => return Err(error.into()),
+            Err(error @ FollowError::Store(_)) => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "following the chain failed; trying again");
+                pause = (pause * 2).min(MAX_FOLLOW_PAUSE.max(interval));
+            }
+        }
+        tokio::select! {
+            () = cancelled.cancelled() => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}

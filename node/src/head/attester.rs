@@ -1,0 +1,270 @@
+//! The task that signs heads, collects attestations and chooses the head to serve under.
+//!
+//! Inbox: heads from the follower (a watched value) and what peers say (a bounded queue). Emits the served
+//! head and what to tell peers, both as watched values. It waits for nobody but the disk.
+
+use super::{Book, Observed, ServedHead, SignError, Signing};
+use crate::clock::unix_seconds;
+use crate::follower::{FinalHead, MirrorState};
+use crate::limits::{RESIGN_EVERY, TOLD_HEADS, WINDOW_HEADS};
+use crate::store::{Accounts, Headers, Position, Store, StoreError};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use windlass_protocol::header::Header;
+use windlass_protocol::message::head::HeadMessage;
+use windlass_protocol::{Address, keccak256};
+
+/// Why the attester ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the attester can't go on: {0}")]
+pub struct AttestError(#[from] StoreError);
+
+/// A message about heads, and the key address that the handshake proved its bringer to have.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard {
+    /// Who brought it; of an attestation not necessarily who signed it.
+    pub from: Address,
+    /// What it says.
+    pub message: HeadMessage,
+}
+
+/// Signs, collects, chooses.
+pub struct Attester {
+    store: Arc<Store>,
+    book: Book,
+    /// `None` on a node that isn't in the committee.
+    signing: Option<Signing>,
+    /// Our own newest final head, to be signed again and again.
+    final_head: Option<FinalHead>,
+    generation: u64,
+    /// Heights that were served, for pruning behind them.
+    window: VecDeque<u64>,
+    /// Why signing is held back, to be logged once.
+    held_back: Option<String>,
+    mirror: watch::Receiver<MirrorState>,
+    served: watch::Sender<Option<Arc<ServedHead>>>,
+    told: watch::Sender<Arc<Vec<HeadMessage>>>,
+}
+
+impl Attester {
+    /// An attester over a mirror. `signing` is `None` on a node that isn't in the committee.
+    pub fn new(
+        store: Arc<Store>,
+        book: Book,
+        signing: Option<Signing>,
+        mirror: watch::Receiver<MirrorState>,
+    ) -> Self {
+        Self {
+            store,
+            book,
+            signing,
+            final_head: None,
+            generation: 0,
+            window: VecDeque::new(),
+            held_back: None,
+            mirror,
+            served: watch::Sender::new(None),
+            told: watch::Sender::new(Arc::default()),
+        }
+    }
+
+    /// The served head, now and from now on; `None` while nothing can be proven.
+    pub fn served(&self) -> watch::Receiver<Option<Arc<ServedHead>>> {
+        self.served.subscribe()
+    }
+
+    /// What to tell peers, now and from now on.
+    pub fn told(&self) -> watch::Receiver<Arc<Vec<HeadMessage>>> {
+        self.told.subscribe()
+    }
+
+    /// Runs until cancelled, or until the disk fails.
+    pub async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Heard>,
+        cancelled: CancellationToken,
+    ) -> Result<(), AttestError> {
+        let mut resign = tokio::time::interval(RESIGN_EVERY);
+        self.follow()?;
+        loop {
+            tokio::select! {
+                () = cancelled.cancelled() => return Ok(()),
+                changed = self.mirror.changed() => match changed {
+                    Ok(()) => self.follow()?,
+                    // The follower has ended; the node is about to.
+                    Err(_) => return Ok(()),
+                },
+                heard = inbox.recv() => match heard {
+                    Some(heard) => self.hear(heard)?,
+                    None => return Ok(()),
+                },
+                _ = resign.tick() => self.sign()?,
+            }
+        }
+    }
+
+    /// Takes over what the follower knows now.
+    fn follow(&mut self) -> Result<(), AttestError> {
+        let state = self.mirror.borrow_and_update().clone();
+        if state.generation != self.generation {
+            self.generation = state.generation;
+            self.window.clear();
+            self.book.forget_own();
+        }
+        let Some(head) = state.attestable else {
+            self.final_head = None;
+            self.book.forget_own();
+            self.serve()?;
+            return Ok(());
+        };
+        let news = self.final_head != Some(head);
+        if news {
+            let former = self.final_head.map(|head| head.position.number);
+            self.take_heads(former, head)?;
+            self.final_head = Some(head);
+            self.sign()?;
+        }
+        Ok(())
+    }
+
+    /// Tells the book of every head since the former one: others may attest one in between.
+    fn take_heads(&mut self, former: Option<u64>, head: FinalHead) -> Result<(), AttestError> {
+        let newest = head.position.number;
+        let from = former.map_or(0, |former| former + 1).max(newest.saturating_sub(self.book.reach()));
+        for number in self.store.proven_heights(from)? {
+            if let Some(rlp) = self.store.get::<Headers>(&number)? {
+                self.book.own_head(Position { number, hash: keccak256(&rlp) });
+            }
+        }
+        let dissenters = self.book.dissenters(head.position);
+        if !dissenters.is_empty() {
+            tracing::warn!(number = newest, ?dissenters, "members attested another block than ours");
+        }
+        Ok(())
+    }
+
+    /// Signs our newest final head, for the first time or afresh.
+    fn sign(&mut self) -> Result<(), AttestError> {
+        let members = self.book.committee().members().len();
+        if let (Some(signing), Some(head)) = (&mut self.signing, self.final_head) {
+            let now = unix_seconds();
+            match signing.sign(head, members, now) {
+                Ok(attestation) => {
+                    self.held_back = None;
+                    self.book.observe(head.position, attestation, now);
+                }
+                Err(SignError::Store(error)) => return Err(error.into()),
+                Err(reason) => self.hold_back(&reason),
+            }
+        }
+        self.serve()?;
+        self.tell();
+        Ok(())
+    }
+
+    fn hold_back(&mut self, reason: &SignError) {
+        let reason = reason.to_string();
+        if self.held_back.as_ref() != Some(&reason) {
+            tracing::warn!(reason, "not signing");
+            self.held_back = Some(reason);
+        }
+    }
+
+    fn hear(&mut self, heard: Heard) -> Result<(), AttestError> {
+        match heard.message {
+            HeadMessage::Attested { number, hash, attestation } => {
+                let position = Position { number, hash };
+                match self.book.observe(position, attestation, unix_seconds()) {
+                    Observed::New => {
+                        self.serve()?;
+                        self.tell();
+                    }
+                    Observed::Equivocation(member) => {
+                        tracing::error!(%member, number, %hash, "a member signed two hashes at one number");
+                    }
+                    outcome => {
+                        tracing::trace!(from = %heard.from, ?outcome, "an attestation that says nothing new")
+                    }
+                }
+            }
+            HeadMessage::Report { number, hash } => {
+                let member = self.book.committee().contains(&heard.from);
+                if let Some(signing) = self.signing.as_mut().filter(|_| member) {
+                    signing.report(heard.from, Position { number, hash });
+                    if self.held_back.is_some() {
+                        self.sign()?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes the highest head that has enough attestations, if that is news.
+    fn serve(&mut self) -> Result<(), AttestError> {
+        let Some((position, attestations, attested_at)) = self.book.served() else {
+            self.served.send_if_modified(|served| served.take().is_some());
+            return Ok(());
+        };
+        let known = self.served.borrow().clone();
+        if known.as_ref().is_some_and(|head| head.position == position && head.attestations == attestations) {
+            return Ok(());
+        }
+        let (Some(rlp), Some(account)) =
+            (self.store.get::<Headers>(&position.number)?, self.store.get::<Accounts>(&position.number)?)
+        else {
+            return Ok(());
+        };
+        let Ok(header) = Header::decode(&rlp) else { return Ok(()) };
+        let recent = self.mirror.borrow().recent.clone();
+        if known.is_none_or(|head| head.position != position) {
+            tracing::info!(number = position.number, hash = %position.hash, "serving under a new head");
+            self.keep_window(position.number);
+        }
+        let generation = self.generation;
+        let head =
+            ServedHead { position, header, rlp, account, attestations, attested_at, generation, recent };
+        self.served.send_replace(Some(Arc::new(head)));
+        Ok(())
+    }
+
+    /// The last few served heights stay readable; what is older may be pruned.
+    fn keep_window(&mut self, number: u64) {
+        self.window.push_back(number);
+        if self.window.len() > WINDOW_HEADS {
+            self.window.pop_front();
+        }
+        if self.window.len() == WINDOW_HEADS
+            && let Some(oldest) = self.window.front()
+        {
+            self.store.release_below(*oldest);
+        }
+    }
+
+    fn tell(&self) {
+        let mut messages: Vec<HeadMessage> = self
+            .book
+            .newest(TOLD_HEADS)
+            .into_iter()
+            .map(|(position, attestation)| HeadMessage::Attested {
+                number: position.number,
+                hash: position.hash,
+                attestation,
+            })
+            .collect();
+        if let (Some(_), Some(head)) = (&self.signing, self.final_head) {
+            // Before the attestation, so that a member that waits for reports doesn't wait for a signature.
+            let Position { number, hash } = head.position;
+            messages.insert(0, HeadMessage::Report { number, hash });
+        }
+        self.told.send_if_modified(|told| {
+            let news = **told != messages;
+            if news {
+                *told = Arc::new(messages);
+            }
+            news
+        });
+    }
+}

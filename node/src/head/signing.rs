@@ -1,0 +1,181 @@
+//! What this node may sign, and the record of it: on disk before a signature leaves.
+//!
+//! Numbers only go up, and one number has one hash, for ever: signing two hashes at one number is the fault
+//! that costs a node its stake.
+
+use crate::follower::FinalHead;
+use crate::store::{Durability, Position, Signed, Store, StoreError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use windlass_protocol::head::{Attestation, Committee, Head};
+use windlass_protocol::spec::VerifiedSpec;
+use windlass_protocol::{Address, B256, SecretKey};
+
+/// Why a head isn't signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// A lower number than one signed before.
+    #[error("block {wanted} is below block {signed}, which this node signed before")]
+    Below {
+        /// The head to sign.
+        wanted: u64,
+        /// The highest one signed.
+        signed: u64,
+    },
+    /// Another hash at the same number.
+    #[error(
+        "block {number} is {wanted} now, but this node signed {signed} before: its chain provider changed a final block"
+    )]
+    OtherHash {
+        /// The number.
+        number: u64,
+        /// The head to sign.
+        wanted: B256,
+        /// What was signed.
+        signed: B256,
+    },
+    /// One provider's word is not enough, and too few members report the same.
+    #[error("block {0} is reported by one provider and too few members")]
+    Unconfirmed(u64),
+    /// The signing record is lost; this node waits for a head that it can't have signed.
+    #[error("block {0} may have been signed before: there is no record, so this node waits for the next one")]
+    NoRecord(u64),
+    /// The record can't be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A member's key and its record.
+pub struct Signing {
+    key: SecretKey,
+    spec: Arc<VerifiedSpec>,
+    store: Arc<Store>,
+    last: Option<Position>,
+    /// The first head seen without a record; only later ones are signed.
+    first_seen: Option<u64>,
+    /// What other members say is final, unsigned.
+    reports: BTreeMap<Address, Position>,
+}
+
+impl Signing {
+    /// The key of a committee member, `None` for anybody else. Reads the store.
+    pub fn of_member(
+        key: &SecretKey,
+        committee: &Committee,
+        spec: Arc<VerifiedSpec>,
+        store: Arc<Store>,
+    ) -> Result<Option<Self>, StoreError> {
+        if !committee.contains(&key.address().0) {
+            return Ok(None);
+        }
+        let last = store.get::<Signed>(&())?;
+        let signing =
+            Self { key: key.clone(), spec, store, last, first_seen: None, reports: BTreeMap::new() };
+        Ok(Some(signing))
+    }
+
+    /// Notes what another member says is final.
+    pub fn report(&mut self, member: Address, position: Position) {
+        // At most one per member, and a committee has at most 16.
+        self.reports.insert(member, position);
+    }
+
+    /// Signs a final head. Writes the record first: call it where blocking is allowed.
+    pub fn sign(&mut self, head: FinalHead, members: usize, now: u64) -> Result<Attestation, SignError> {
+        let wanted = head.position;
+        self.check(&head, members)?;
+        if self.last != Some(wanted) {
+            let mut batch = self.store.batch();
+            batch.put::<Signed>(&(), &wanted);
+            batch.commit(Durability::Disk)?;
+            self.last = Some(wanted);
+        }
+        let statement =
+            Head { number: wanted.number, hash: wanted.hash, attested_at: now, nonce: B256::ZERO };
+        Ok(statement.attest(&self.spec, &self.key))
+    }
+
+    fn check(&mut self, head: &FinalHead, members: usize) -> Result<(), SignError> {
+        let wanted = head.position;
+        if let Some(signed) = self.last {
+            if wanted.number < signed.number {
+                return Err(SignError::Below { wanted: wanted.number, signed: signed.number });
+            }
+            if wanted.number == signed.number && wanted.hash != signed.hash {
+                return Err(SignError::OtherHash {
+                    number: wanted.number,
+                    wanted: wanted.hash,
+                    signed: signed.hash,
+                });
+            }
+        }
+        if self.spec.dev {
+            return Ok(());
+        }
+        if self.last.is_none() && *self.first_seen.get_or_insert(wanted.number) == wanted.number {
+            return Err(SignError::NoRecord(wanted.number));
+        }
+        let agreeing = self.reports.values().filter(|reported| **reported == wanted).count();
+        if head.confirmations < 2 && agreeing * 3 <= members {
+            return Err(SignError::Unconfirmed(wanted.number));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::testing;
+
+    fn head(number: u64, byte: u8, confirmations: usize) -> FinalHead {
+        FinalHead { position: Position { number, hash: B256::repeat_byte(byte) }, confirmations }
+    }
+
+    fn signing(dev: bool, directory: &std::path::Path) -> Signing {
+        let (spec, members) = testing::spec_with(3, |spec| spec.dev = dev);
+        let store = Arc::new(Store::open(directory, &spec).unwrap());
+        let committee = Committee::first(&spec);
+        Signing::of_member(&members[0], &committee, Arc::new(spec), store).unwrap().unwrap()
+    }
+
+    #[test]
+    fn never_two_hashes_at_one_number_and_never_back_not_even_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut member = signing(true, directory.path());
+        assert!(member.sign(head(5, 1, 1), 3, 100).is_ok());
+        assert!(member.sign(head(5, 1, 1), 3, 120).is_ok(), "the same head again, fresher");
+        drop(member);
+        let mut member = signing(true, directory.path());
+        assert!(matches!(member.sign(head(5, 2, 1), 3, 130), Err(SignError::OtherHash { number: 5, .. })));
+        assert!(matches!(member.sign(head(4, 1, 1), 3, 130), Err(SignError::Below { wanted: 4, signed: 5 })));
+        assert_eq!(member.sign(head(5, 1, 1), 3, 130).unwrap().attested_at, 130);
+        assert!(member.sign(head(6, 3, 1), 3, 140).is_ok());
+    }
+
+    #[test]
+    fn outside_development_one_provider_is_not_enough() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut member = signing(false, directory.path());
+        assert!(matches!(member.sign(head(5, 1, 2), 3, 100), Err(SignError::NoRecord(5))));
+        assert!(matches!(member.sign(head(6, 1, 1), 3, 100), Err(SignError::Unconfirmed(6))));
+        member.report(Address::repeat_byte(1), head(6, 1, 1).position);
+        assert!(member.sign(head(6, 1, 1), 3, 100).is_err(), "a third is not more than a third");
+        member.report(Address::repeat_byte(2), head(6, 2, 1).position);
+        assert!(member.sign(head(6, 1, 1), 3, 100).is_err(), "another hash doesn't count");
+        member.report(Address::repeat_byte(2), head(6, 1, 1).position);
+        assert!(member.sign(head(6, 1, 1), 3, 100).is_ok());
+        assert!(member.sign(head(7, 1, 2), 3, 100).is_ok(), "two providers are");
+    }
+
+    #[test]
+    fn who_is_not_in_the_committee_has_nothing_to_sign_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let (spec, _) = testing::spec(3);
+        let store = Arc::new(Store::open(directory.path(), &spec).unwrap());
+        let committee = Committee::first(&spec);
+        let stranger = SecretKey::from_bytes(&[99; 32]).unwrap();
+        assert!(Signing::of_member(&stranger, &committee, Arc::new(spec), store).unwrap().is_none());
+    }
+}

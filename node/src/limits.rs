@@ -1,0 +1,101 @@
+//! The bounds of the node, each with its unit and the reason for its size. Those of messages and proofs are
+//! in `windlass_protocol`, those of connections and streams in `windlass_p2p`.
+
+use std::time::Duration;
+
+/// Bytes of a configuration file; a real one has a few hundred.
+pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;
+
+/// Multiaddrs in each list of the configuration.
+pub const MAX_CONFIGURED: usize = 64;
+
+/// Final headers kept: as many as EIP-2935 remembers hashes of.
+pub const HEADERS_KEPT: u64 = 8_192;
+
+/// Attested heights that stay provable, so that an answer under way outlives a few new blocks.
+pub const WINDOW_HEADS: usize = 8;
+
+/// Unfinalised blocks followed; beyond it finality has stalled for longer than a day on Ethereum.
+pub const MAX_TAIL_BLOCKS: u64 = 8_192;
+
+/// Final blocks behind which the follower fetches logs in ranges instead of block by block.
+pub const CATCH_UP_BLOCKS: u64 = 128;
+
+/// Blocks of the first range asked for, and of the largest: what common providers allow.
+pub const FIRST_RANGE_BLOCKS: u64 = 2_000;
+/// See [`FIRST_RANGE_BLOCKS`].
+pub const MAX_RANGE_BLOCKS: u64 = 50_000;
+
+/// Time for one answer of a chain provider.
+pub const PROVIDER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The longest pause of the follower after failures.
+pub const MAX_FOLLOW_PAUSE: Duration = Duration::from_secs(10);
+
+/// Time for one step of the follower; a provider that never ends is given up.
+pub const RECENT_BLOCKS: usize = 256;
+
+/// A member signs its head anew after this long: well under the 20 s that others may count on.
+pub const RESIGN_EVERY: Duration = Duration::from_secs(10);
+
+/// Attestable heights around our own final one for which attestations are collected.
+pub const COLLECTED_HEADS: u64 = 64;
+
+/// Attestable heights below the newest one whose attestations are told to peers.
+pub const TOLD_HEADS: usize = 4;
+
+/// Peers that attestations are sent to.
+pub const MAX_HEAD_LINKS: usize = 64;
+
+/// Inbound streams of attestations.
+pub const MAX_HEAD_STREAMS: usize = 128;
+
+/// Messages about heads waiting for the attester. Readers wait when it is full.
+pub const HEAD_INBOX: usize = 256;
+
+/// Time for a stream of attestations to open, and for one of its frames to be written.
+pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Pause before a configured peer is tried again.
+pub const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+
+/// New streams of one protocol waiting to be taken; a stream beyond it is reset.
+pub const STREAM_QUEUE: usize = 256;
+
+/// Requests answered at a time; each holds one thread for as long as its proofs take.
+pub const CONCURRENT_REQUESTS: usize = 256;
+
+/// Questions and route messages per second and peer, and how many at once.
+pub const REQUESTS_PER_SECOND: f64 = 20.0;
+/// See [`REQUESTS_PER_SECOND`].
+pub const REQUEST_BURST: f64 = 60.0;
+
+/// Peers whose rate is remembered; the ones idle for longest go first.
+pub const RATED_PEERS: usize = 65_536;
+
+/// Time for a request to arrive, and for its answer to be taken.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Watching streams at a time: every device of a full node, and callers.
+pub const MAX_WATCHERS: usize = 65_536;
+
+/// Time for a watcher to take one push; a slower one is dropped and may come back.
+pub const PUSH_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Watch messages of one client waiting while its proofs are pushed.
+pub const WATCH_INBOX: usize = 2;
+
+/// Routes kept: as many as reservations.
+pub const MAX_ROUTES_KEPT: usize = 65_536;
+
+/// Time between sweeps of expired routes.
+pub const ROUTE_SWEEP: Duration = Duration::from_secs(60);
+
+/// Time for the swarm to report its listening addresses.
+pub const LISTEN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Time for each task to end at shutdown; after it, it is aborted.
+pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Seconds after which a head that nobody vouched for again makes the node unhealthy: what strict clients take.
+pub const HEALTHY_AGE: u64 = 90;

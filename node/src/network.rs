@@ -1,0 +1,216 @@
+//! The task that owns the swarm: listening, connections, reservations and circuits.
+//!
+//! It only drives libp2p and counts; who may have a stream is decided by whoever accepts it. Bytes of streams
+//! never pass through this task, and it waits for nobody.
+
+use crate::limits::LISTEN_DEADLINE;
+use futures::StreamExt;
+use libp2p::core::transport::ListenerId;
+use libp2p::swarm::SwarmEvent;
+use libp2p::{Multiaddr, PeerId, Swarm, multiaddr::Protocol};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio_util::sync::CancellationToken;
+use windlass_p2p::relay::ServerEvent;
+use windlass_p2p::swarm::{BuildError, NodeBehaviour, NodeEvent, close_if_dead, node_swarm};
+use windlass_p2p::{Control, swarm};
+use windlass_protocol::SecretKey;
+
+const AGENT: &str = concat!("windlass-node/", env!("CARGO_PKG_VERSION"));
+
+/// Why the network couldn't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The swarm.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// An address that can't be listened on.
+    #[error(
+        "can't listen on {address}: {reason}; choose another address or port in `listen`, or stop what holds it"
+    )]
+    Listen {
+        /// The configured address.
+        address: Multiaddr,
+        /// Why not.
+        reason: String,
+    },
+    /// The system reported no address in time.
+    #[error("no address to listen on was ready within {} s", LISTEN_DEADLINE.as_secs())]
+    Silent,
+}
+
+/// What the network task counts.
+#[derive(Debug, Default)]
+pub struct NetworkStats {
+    connections: AtomicUsize,
+    reservations: AtomicUsize,
+    circuits: AtomicUsize,
+}
+
+impl NetworkStats {
+    /// Established connections.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Devices that hold a reservation.
+    pub fn reservations(&self) -> usize {
+        self.reservations.load(Ordering::Relaxed)
+    }
+
+    /// Circuits carried.
+    pub fn circuits(&self) -> usize {
+        self.circuits.load(Ordering::Relaxed)
+    }
+}
+
+/// The swarm, listening.
+pub struct Network {
+    swarm: Swarm<NodeBehaviour>,
+    /// Configured external addresses; without any, where we listen is where we are.
+    external: Vec<Multiaddr>,
+    listening: Vec<Multiaddr>,
+    reserved: HashSet<PeerId>,
+    stats: Arc<NetworkStats>,
+}
+
+impl Network {
+    /// Builds the swarm and waits until it listens on every configured address.
+    pub async fn listen(
+        key: &SecretKey,
+        listen: &[Multiaddr],
+        external: Vec<Multiaddr>,
+    ) -> Result<(Self, Control), ListenError> {
+        let (swarm, control) = node_swarm(key, &swarm::NodeConfig::new(AGENT))?;
+        let mut network =
+            Self { swarm, external, listening: Vec::new(), reserved: HashSet::new(), stats: Arc::default() };
+        for address in network.external.clone() {
+            network.swarm.add_external_address(address);
+        }
+        let mut waiting = HashSet::new();
+        for address in listen {
+            let listener = network.swarm.listen_on(address.clone());
+            waiting.insert(listener.map_err(|error| refused(address, &error))?);
+        }
+        let ready = network.wait_for(waiting, listen);
+        match tokio::time::timeout(LISTEN_DEADLINE, ready).await {
+            Ok(outcome) => outcome?,
+            Err(_) => return Err(ListenError::Silent),
+        }
+        Ok((network, control))
+    }
+
+    async fn wait_for(
+        &mut self,
+        mut waiting: HashSet<ListenerId>,
+        listen: &[Multiaddr],
+    ) -> Result<(), ListenError> {
+        while !waiting.is_empty() {
+            let event = self.swarm.select_next_some().await;
+            match &event {
+                SwarmEvent::NewListenAddr { listener_id, .. } => {
+                    waiting.remove(listener_id);
+                }
+                SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. }
+                    if waiting.contains(listener_id) =>
+                {
+                    let address = listen.first().cloned().unwrap_or_else(Multiaddr::empty);
+                    return Err(refused(&address, error));
+                }
+                _ => {}
+            }
+            self.handle(event);
+        }
+        Ok(())
+    }
+
+    /// Where this node is, each ending in its peer id.
+    pub fn addresses(&self) -> Vec<Multiaddr> {
+        let peer = *self.swarm.local_peer_id();
+        let reachable = if self.external.is_empty() { &self.listening } else { &self.external };
+        reachable.iter().map(|address| address.clone().with(Protocol::P2p(peer))).collect()
+    }
+
+    /// Who this node is.
+    pub fn peer_id(&self) -> PeerId {
+        *self.swarm.local_peer_id()
+    }
+
+    /// What the task counts.
+    pub fn stats(&self) -> Arc<NetworkStats> {
+        self.stats.clone()
+    }
+
+    /// Drives the swarm until cancelled.
+    pub async fn run(mut self, cancelled: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = cancelled.cancelled() => return,
+                event = self.swarm.select_next_some() => self.handle(event),
+            }
+        }
+    }
+
+    fn handle(&mut self, event: SwarmEvent<NodeEvent>) {
+        match event {
+            SwarmEvent::NewListenAddr { address, .. } => self.listening_on(address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.listening.retain(|known| *known != address);
+                self.swarm.remove_external_address(&address);
+            }
+            SwarmEvent::ListenerClosed { addresses, reason, .. } => {
+                tracing::error!(?addresses, ?reason, "a listener closed");
+            }
+            SwarmEvent::ConnectionEstablished { .. } => {
+                self.stats.connections.fetch_add(1, Ordering::Relaxed);
+            }
+            SwarmEvent::ConnectionClosed { .. } => {
+                self.stats.connections.fetch_sub(1, Ordering::Relaxed);
+            }
+            SwarmEvent::Behaviour(NodeEvent::Ping(event)) => close_if_dead(&mut self.swarm, &event),
+            SwarmEvent::Behaviour(NodeEvent::Relay(event)) => self.relayed(event),
+            _ => {}
+        }
+    }
+
+    fn listening_on(&mut self, address: Multiaddr) {
+        tracing::info!(%address, "listening");
+        if self.external.is_empty() {
+            // A relay without an external address grants no reservations.
+            self.swarm.add_external_address(address.clone());
+        }
+        self.listening.push(address);
+    }
+
+    fn relayed(&mut self, event: ServerEvent) {
+        match event {
+            ServerEvent::ReservationReqAccepted { src_peer_id, .. } => {
+                self.reserved.insert(src_peer_id);
+            }
+            ServerEvent::ReservationClosed { src_peer_id }
+            | ServerEvent::ReservationTimedOut { src_peer_id } => {
+                self.reserved.remove(&src_peer_id);
+            }
+            ServerEvent::CircuitReqAccepted { src_peer_id, dst_peer_id } => {
+                tracing::debug!(from = %src_peer_id, to = %dst_peer_id, "a circuit opened");
+                self.stats.circuits.fetch_add(1, Ordering::Relaxed);
+            }
+            ServerEvent::CircuitClosed { .. } => {
+                self.stats.circuits.fetch_sub(1, Ordering::Relaxed);
+            }
+            other => tracing::debug!(?other, "relay"),
+        }
+        self.stats.reservations.store(self.reserved.len(), Ordering::Relaxed);
+    }
+}
+
+/// The innermost reason: libp2p's layers repeat themselves over several lines.
+fn refused(address: &Multiaddr, error: &(dyn std::error::Error + 'static)) -> ListenError {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let reason = innermost.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    ListenError::Listen { address: address.clone(), reason }
+}

@@ -1,0 +1,36 @@
+//! What peers may ask: proofs, watching, routes.
+//!
+//! Owns the three protocols' streams, their limits and the routes that devices publish. It reads the mirror at
+//! the served head, never writes it, and never says anything it can't prove.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `answer` | from questions to a proven response; no sockets |
+//! | `resolver` | `/windlass/resolve/1` |
+//! | `watch`, `watcher` | `/windlass/watch/1`: its streams; what one client watches and what it is owed |
+//! | `routes`, `route_book` | `/windlass/route/1`: its streams; which route is kept |
+//! | `rate` | how often a peer may ask |
+
+mod answer;
+mod rate;
+mod resolver;
+mod route_book;
+mod routes;
+mod watch;
+mod watcher;
+
+pub use answer::{AnswerError, Answers};
+pub use rate::Rates;
+pub use resolver::run as run_resolver;
+pub use route_book::RouteBook;
+pub use routes::run as run_routes;
+pub use watch::run as run_watch;
+
+use crate::head::ServedHead;
+use std::sync::Arc;
+
+/// The served head, as the tasks here see it.
+pub type Served = tokio::sync::watch::Receiver<Option<Arc<ServedHead>>>;
+
+#[cfg(test)]
+mod tests;

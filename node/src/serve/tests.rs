@@ -1,0 +1,412 @@
+//! The three protocols over real connections, and the answers under a served head, judged as a client would.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::limits::{CONCURRENT_REQUESTS, REQUEST_BURST};
+use crate::network::Network;
+use crate::testing::{self, Served as Mirror};
+use futures::StreamExt;
+use libp2p::{Multiaddr, PeerId, StreamProtocol};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use windlass_p2p::frame::{read_frame, write_frame};
+use windlass_p2p::swarm::{DeviceConfig, device_swarm};
+use windlass_p2p::{Control, PeerStream};
+use windlass_protocol::bundle::{VerifiedBundle, open_bundle, verify_bundle};
+use windlass_protocol::grant::candidates;
+use windlass_protocol::head::{Committee, Trust};
+use windlass_protocol::message::names;
+use windlass_protocol::message::resolve::{Reason, Request, Response};
+use windlass_protocol::message::route::{RouteRefusal, RouteRequest, RouteResponse};
+use windlass_protocol::message::watch::{MAX_STRANGER_SLOTS, Push, Watch};
+use windlass_protocol::question::{Question, Target};
+use windlass_protocol::record::{
+    DeviceRecord, DeviceStatus, FleetRecord, GrantRecord, NEVER, NameKind, NameRecord, RIGHT_OPEN,
+};
+use windlass_protocol::route::{Route, SignedRoute, verify_route};
+use windlass_protocol::slot::Slot;
+use windlass_protocol::{Address, B256, DeviceId, Name, SecretKey, Service, wire};
+
+const TARGET: u8 = 0x21;
+const CALLER: u8 = 0x22;
+const PORT: Service = Service::Stream(8_080);
+
+fn id(seed: u8) -> DeviceId {
+    testing::key(seed).address().as_first_key()
+}
+
+fn name() -> Name {
+    "pump".parse().unwrap()
+}
+
+fn device(seed: u8, status: DeviceStatus) -> (B256, B256) {
+    let record = DeviceRecord { key: testing::key(seed).address(), fleet: 1, valid_until: NEVER, status };
+    (Slot::Device(id(seed)).storage_key(), record.encode())
+}
+
+/// A fleet with two active devices, a name for one, and a grant that is the last of the candidates.
+fn population() -> Vec<(B256, B256)> {
+    let fleet = FleetRecord { operator: Address::repeat_byte(9), policy_epoch: 1, nonce: 0, flags: 0 };
+    let named = NameRecord { target: id(TARGET).0, expiry: NEVER, kind: Some(NameKind::Device), version: 1 };
+    let grant = GrantRecord { expiry: NEVER, policy_epoch: 1, fleet: 1, rights: RIGHT_OPEN };
+    let last = candidates(id(TARGET), 1, id(CALLER), 1, PORT).into_iter().last().unwrap();
+    vec![
+        (Slot::Fleet(1).storage_key(), fleet.encode()),
+        device(TARGET, DeviceStatus::Active),
+        device(CALLER, DeviceStatus::Active),
+        (Slot::Name(name().label_hash()).storage_key(), named.encode()),
+        (Slot::Grant(last).storage_key(), grant.encode()),
+    ]
+}
+
+fn answers(mirror: &Mirror) -> (Answers, Arc<RouteBook>) {
+    let book = Arc::new(RouteBook::open(mirror.store.clone(), mirror.now).unwrap());
+    (Answers::new(mirror.store.clone(), mirror.head.clone(), book.clone()), book)
+}
+
+/// Reads a response as a client does: every slot of every question proven, nothing left over.
+fn verified(
+    mirror: &Mirror,
+    questions: &[Question],
+    response: Response,
+) -> (VerifiedBundle, Vec<SignedRoute>) {
+    let Response::Proven { bundle, routes } = response else { panic!("refused: {response:?}") };
+    let committee = Committee::first(&mirror.spec);
+    let trust = Trust { spec: &mirror.spec, committee: &committee, now: Some(mirror.now), nonce: None };
+    let mut open = open_bundle(&trust, &bundle).unwrap();
+    let timestamp = open.head().header().timestamp;
+    for question in questions {
+        question.expand(timestamp, &mut |slot| open.value(slot)).unwrap();
+    }
+    (open.finish().unwrap(), routes)
+}
+
+fn open_question() -> Question {
+    Question::Open { target: Target::Name(name()), caller: id(CALLER), service: PORT }
+}
+
+fn route(mirror: &Mirror, seed: u8, seq: u64) -> SignedRoute {
+    let relay: Multiaddr = "/ip4/127.0.0.1/tcp/4001".parse().unwrap();
+    let route = Route {
+        chain_id: mirror.spec.chain_id,
+        genesis_hash: mirror.spec.genesis_hash,
+        device: id(seed),
+        seq,
+        issued_at: mirror.now,
+        ttl: 600,
+        relays: vec![relay.to_vec().into()],
+        direct: Vec::new(),
+    };
+    SignedRoute::sign(&route, &testing::key(seed))
+}
+
+#[tokio::test]
+async fn answers_verify_under_the_served_head() {
+    let mut mirror = Mirror::start();
+    let (answers, _) = answers(&mirror);
+    let unready = answers.respond(&[open_question()], mirror.now);
+    assert!(matches!(unready, Err(AnswerError::NotReady)));
+
+    mirror.advance(population()).await;
+    let unknown = "nobody".parse::<Name>().unwrap();
+    let questions = [
+        open_question(),
+        Question::Target(Target::Name(unknown.clone())),
+        Question::Target(Target::Device(id(0x77))),
+        Question::Fleet(1),
+    ];
+    let response = answers.respond(&questions, mirror.now).unwrap();
+    let (proven, _) = verified(&mirror, &questions, response);
+    assert_eq!(proven.device(id(TARGET)).unwrap().unwrap().status, DeviceStatus::Active);
+    assert_eq!(proven.device(id(0x77)).unwrap(), None);
+    assert_eq!(proven.name(unknown.label_hash()).unwrap(), None);
+    assert_eq!(proven.head().number(), 1);
+
+    // The head alone.
+    let response = answers.respond(&[], mirror.now).unwrap();
+    let (proven, _) = verified(&mirror, &[], response);
+    assert!(proven.values().is_empty());
+}
+
+#[tokio::test]
+async fn an_older_served_head_is_proven_while_the_mirror_moves_on() {
+    let mut mirror = Mirror::start();
+    let (answers, _) = answers(&mirror);
+    let old = mirror.advance(population()).await;
+    let slots = [Slot::Device(id(CALLER))];
+    for status in [DeviceStatus::Suspended, DeviceStatus::Active, DeviceStatus::Revoked] {
+        mirror.advance(vec![device(CALLER, status)]).await;
+    }
+    let committee = Committee::first(&mirror.spec);
+    let trust = Trust { spec: &mirror.spec, committee: &committee, now: Some(mirror.now), nonce: None };
+    let status_under = |head: &ServedHead| {
+        let bundle = answers.prove(head, &slots).unwrap();
+        let proven = verify_bundle(&trust, &bundle, &slots).unwrap();
+        proven.device(id(CALLER)).unwrap().unwrap().status
+    };
+    assert_eq!(status_under(&old), DeviceStatus::Active);
+    assert_eq!(status_under(&answers.served().unwrap()), DeviceStatus::Revoked);
+
+    // Long after, the old height is gone, and says so instead of proving something else.
+    for value in 1..20 {
+        mirror.advance(vec![(B256::with_last_byte(200), B256::with_last_byte(value))]).await;
+    }
+    assert!(matches!(answers.prove(&old, &slots), Err(AnswerError::View(_))));
+}
+
+#[tokio::test]
+async fn more_than_a_bundle_is_refused_not_cut() {
+    let mut mirror = Mirror::start();
+    let (answers, _) = answers(&mirror);
+    mirror.advance(population()).await;
+    // Sixteen absent callers cost two slots each, and their target and its fleet two more.
+    let questions: Vec<_> = (0x40..0x50)
+        .map(|seed| Question::Open { target: Target::Device(id(TARGET)), caller: id(seed), service: PORT })
+        .collect();
+    let refused = answers.respond(&questions, mirror.now);
+    assert!(matches!(refused, Err(AnswerError::TooLarge)), "{refused:?}");
+    assert!(matches!(AnswerError::TooLarge.refusal(), Response::Refused { reason: Reason::TooLarge, .. }));
+}
+
+#[tokio::test]
+async fn the_newest_valid_route_is_kept_and_sent_along() {
+    let mut mirror = Mirror::start();
+    let (answers, book) = answers(&mirror);
+    mirror.advance(population()).await;
+    let record = answers.device(id(TARGET)).unwrap().unwrap();
+    let keep = |seq| {
+        let signed = route(&mirror, TARGET, seq);
+        let verified = verify_route(&mirror.spec, &signed, id(TARGET), &record, mirror.now).unwrap();
+        book.keep(&verified, &signed, mirror.now).unwrap();
+    };
+    keep(5);
+    keep(9);
+    keep(7);
+    assert_eq!(book.len(), 1);
+    let response = answers.respond(&[open_question()], mirror.now).unwrap();
+    let (_, routes) = verified(&mirror, &[open_question()], response);
+    assert_eq!(routes, [route(&mirror, TARGET, 9)]);
+    // Ended routes are neither sent nor kept.
+    assert_eq!(book.newest(id(TARGET), mirror.now + 600).unwrap(), None);
+    book.sweep(mirror.now + 600).unwrap();
+    assert!(book.is_empty());
+}
+
+/// A node's three protocols on loopback, and a device connected to it.
+struct Loopback {
+    mirror: Mirror,
+    node: PeerId,
+    address: Multiaddr,
+    control: Control,
+    cancelled: CancellationToken,
+}
+
+impl Loopback {
+    async fn start(device: &SecretKey) -> Self {
+        let mirror = Mirror::start();
+        let (answers, book) = answers(&mirror);
+        let listen = ["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
+        let (network, control) = Network::listen(&testing::key(0x60), &listen, Vec::new()).await.unwrap();
+        let (node, address) = (network.peer_id(), network.addresses()[0].clone());
+        let cancelled = CancellationToken::new();
+        let rates = Arc::new(Rates::default());
+        let accept = |name| {
+            control
+                .accept(StreamProtocol::new(name), NonZeroUsize::new(CONCURRENT_REQUESTS).unwrap())
+                .unwrap()
+        };
+        let stop = || cancelled.clone();
+        tokio::spawn(run_resolver(answers.clone(), rates.clone(), accept(names::RESOLVE), stop()));
+        tokio::spawn(run_watch(answers.clone(), rates.clone(), accept(names::WATCH), stop()));
+        let spec = mirror.spec.clone();
+        tokio::spawn(run_routes(spec, answers, book, rates, accept(names::ROUTE), stop()));
+        tokio::spawn(network.run(stop()));
+        let (mut swarm, control) = device_swarm(device, &DeviceConfig::new("test")).unwrap();
+        let ended = cancelled.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = ended.cancelled() => {}
+                () = async { loop { swarm.select_next_some().await; } } => {}
+            }
+        });
+        Self { mirror, node, address, control, cancelled }
+    }
+
+    async fn open(&self, name: &'static str) -> PeerStream {
+        let opened = self.control.open(
+            self.node,
+            vec![self.address.clone()],
+            StreamProtocol::new(name),
+            Duration::from_secs(10),
+        );
+        opened.await.unwrap()
+    }
+
+    async fn ask(&self, questions: Vec<Question>) -> Response {
+        let mut stream = self.open(names::RESOLVE).await;
+        write_frame(&mut stream, &wire::encode(&Request { questions })).await.unwrap();
+        wire::decode(&read_frame(&mut stream).await.unwrap(), usize::MAX).unwrap()
+    }
+
+    /// Reads one push and proves what it says.
+    async fn push(&self, stream: &mut PeerStream) -> (Vec<Slot>, VerifiedBundle) {
+        let frame = read_frame(stream).await.unwrap();
+        let push: Push = wire::decode(&frame, usize::MAX).unwrap();
+        let committee = Committee::first(&self.mirror.spec);
+        let trust = Trust {
+            spec: &self.mirror.spec,
+            committee: &committee,
+            now: Some(self.mirror.now + 50),
+            nonce: None,
+        };
+        let proven = verify_bundle(&trust, &push.bundle, &push.slots).unwrap();
+        (push.slots, proven)
+    }
+}
+
+impl Drop for Loopback {
+    fn drop(&mut self) {
+        self.cancelled.cancel();
+    }
+}
+
+#[tokio::test]
+async fn resolve_answers_strangers_and_refuses_nonsense_and_floods() {
+    let mut loopback = Loopback::start(&testing::key(0x70)).await;
+    let unready = loopback.ask(vec![open_question()]).await;
+    assert!(matches!(unready, Response::Refused { reason: Reason::NotReady, .. }));
+    loopback.mirror.advance(population()).await;
+    let response = loopback.ask(vec![open_question()]).await;
+    verified(&loopback.mirror, &[open_question()], response);
+
+    let mut stream = loopback.open(names::RESOLVE).await;
+    write_frame(&mut stream, &[0xff; 40]).await.unwrap();
+    let response: Response = wire::decode(&read_frame(&mut stream).await.unwrap(), usize::MAX).unwrap();
+    assert!(matches!(response, Response::Refused { reason: Reason::Malformed, .. }));
+
+    let mut limited = 0;
+    for _ in 0..2 * REQUEST_BURST as usize {
+        let response = loopback.ask(Vec::new()).await;
+        limited += usize::from(matches!(response, Response::Refused { reason: Reason::RateLimited, .. }));
+    }
+    assert!(limited > 0);
+}
+
+#[tokio::test]
+async fn a_watched_slot_is_proven_at_once_and_on_every_change() {
+    let mut loopback = Loopback::start(&testing::key(CALLER)).await;
+    loopback.mirror.advance(population()).await;
+    let mut stream = loopback.open(names::WATCH).await;
+    // The head first, whatever is watched.
+    let (slots, proven) = loopback.push(&mut stream).await;
+    assert_eq!((slots.len(), proven.head().number()), (0, 1));
+    let watched = vec![Slot::Device(id(TARGET)), Slot::Device(id(CALLER)), Slot::Fleet(7)];
+    let watch = Watch { add: watched.clone(), drop: Vec::new() };
+    write_frame(&mut stream, &wire::encode(&watch)).await.unwrap();
+    let (slots, proven) = loopback.push(&mut stream).await;
+    assert_eq!(slots.len(), 3);
+    assert_eq!(proven.device(id(CALLER)).unwrap().unwrap().status, DeviceStatus::Active);
+    assert_eq!(proven.fleet(7).unwrap(), None);
+
+    loopback.mirror.advance(vec![device(CALLER, DeviceStatus::Revoked)]).await;
+    let (slots, proven) = loopback.push(&mut stream).await;
+    assert_eq!(slots, [Slot::Device(id(CALLER))]);
+    assert_eq!(proven.device(id(CALLER)).unwrap().unwrap().status, DeviceStatus::Revoked);
+
+    // A fresher vouching for the same head, then a block that changes nothing that is watched.
+    let fresher = loopback.mirror.now + 5;
+    loopback.mirror.attest(fresher).await;
+    let (slots, proven) = loopback.push(&mut stream).await;
+    assert_eq!((slots.len(), proven.head().attested_at()), (0, fresher));
+    loopback.mirror.advance(vec![device(0x55, DeviceStatus::Active)]).await;
+    let (slots, proven) = loopback.push(&mut stream).await;
+    assert_eq!((slots.len(), proven.head().number()), (0, 3));
+
+    let drop = Watch { add: Vec::new(), drop: vec![Slot::Device(id(TARGET))] };
+    write_frame(&mut stream, &wire::encode(&drop)).await.unwrap();
+    loopback
+        .mirror
+        .advance(vec![device(TARGET, DeviceStatus::Suspended), device(CALLER, DeviceStatus::Active)])
+        .await;
+    let (slots, _) = loopback.push(&mut stream).await;
+    assert_eq!(slots, [Slot::Device(id(CALLER))]);
+}
+
+#[tokio::test]
+async fn a_slow_watcher_gets_the_newest_head_and_the_union_of_changes() {
+    let mut mirror = Mirror::start();
+    let (answers, _) = answers(&mirror);
+    let head = mirror.advance(population()).await;
+    let mut watcher = watcher::Watcher::default();
+    let add = vec![Slot::Device(id(TARGET)), Slot::Device(id(CALLER)), Slot::Fleet(1)];
+    watcher.change(Watch { add, drop: Vec::new() }, 64).unwrap();
+    assert_eq!(watcher.pushes(&answers, &head).unwrap().len(), 1);
+    mirror.advance(vec![device(TARGET, DeviceStatus::Suspended)]).await;
+    mirror.advance(vec![device(TARGET, DeviceStatus::Active)]).await;
+    let head = mirror.advance(vec![device(CALLER, DeviceStatus::Suspended)]).await;
+    let pushes = watcher.pushes(&answers, &head).unwrap();
+    assert_eq!(pushes.len(), 1);
+    assert_eq!(pushes[0].slots.len(), 2, "both devices changed since, the fleet didn't");
+    assert!(watcher.pushes(&answers, &head).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn many_watched_slots_come_in_chunks_and_too_many_close_the_stream() {
+    let mut loopback = Loopback::start(&testing::key(0x71)).await;
+    loopback.mirror.advance(population()).await;
+    let mut stream = loopback.open(names::WATCH).await;
+    loopback.push(&mut stream).await;
+    let slots: Vec<Slot> = (1..=MAX_STRANGER_SLOTS as u64).map(Slot::Fleet).collect();
+    write_frame(&mut stream, &wire::encode(&Watch { add: slots, drop: Vec::new() })).await.unwrap();
+    let mut proven = 0;
+    while proven < MAX_STRANGER_SLOTS {
+        let (slots, _) = loopback.push(&mut stream).await;
+        assert!(slots.len() <= 24);
+        proven += slots.len();
+    }
+    let one_more = Watch { add: vec![Slot::Fleet(9_999)], drop: Vec::new() };
+    write_frame(&mut stream, &wire::encode(&one_more)).await.unwrap();
+    assert!(read_frame(&mut stream).await.is_err());
+
+    // An active device may watch more.
+    let mut loopback = Loopback::start(&testing::key(CALLER)).await;
+    loopback.mirror.advance(population()).await;
+    let mut stream = loopback.open(names::WATCH).await;
+    loopback.push(&mut stream).await;
+    let slots: Vec<Slot> = (1..=100).map(Slot::Fleet).collect();
+    write_frame(&mut stream, &wire::encode(&Watch { add: slots, drop: Vec::new() })).await.unwrap();
+    let (slots, _) = loopback.push(&mut stream).await;
+    assert_eq!(slots.len(), 24);
+}
+
+#[tokio::test]
+async fn routes_are_taken_from_active_devices_alone() {
+    let mut loopback = Loopback::start(&testing::key(TARGET)).await;
+    let mut changes = population();
+    changes.push(device(0x31, DeviceStatus::Suspended));
+    loopback.mirror.advance(changes).await;
+    let mut stream = loopback.open(names::ROUTE).await;
+    let mut ask = async |request: RouteRequest| -> RouteResponse {
+        write_frame(&mut stream, &wire::encode(&request)).await.unwrap();
+        wire::decode(&read_frame(&mut stream).await.unwrap(), usize::MAX).unwrap()
+    };
+    let mirror = &loopback.mirror;
+    assert_eq!(ask(RouteRequest::Fetch(id(TARGET))).await, RouteResponse::NotFound);
+    let good = route(mirror, TARGET, 1);
+    assert_eq!(ask(RouteRequest::Publish(good.clone())).await, RouteResponse::Kept);
+    assert_eq!(ask(RouteRequest::Fetch(id(TARGET))).await, RouteResponse::Found(good.clone()));
+    let refused = RouteResponse::Refused(RouteRefusal::NotActive);
+    assert_eq!(ask(RouteRequest::Publish(route(mirror, 0x31, 1))).await, refused, "suspended");
+    assert_eq!(ask(RouteRequest::Publish(route(mirror, 0x32, 1))).await, refused, "unenrolled");
+    let mut stolen = good.claimed().unwrap();
+    stolen.seq = 99;
+    let stolen = SignedRoute::sign(&stolen, &testing::key(CALLER));
+    assert_eq!(ask(RouteRequest::Publish(stolen)).await, refused, "signed by another device");
+    let mut ended = good.claimed().unwrap();
+    ended.issued_at -= 10_000;
+    let ended = SignedRoute::sign(&ended, &testing::key(TARGET));
+    let invalid = RouteResponse::Refused(RouteRefusal::Invalid);
+    assert_eq!(ask(RouteRequest::Publish(ended)).await, invalid, "ended");
+    assert_eq!(ask(RouteRequest::Fetch(id(TARGET))).await, RouteResponse::Found(good));
+}

@@ -1,0 +1,135 @@
+//! `/windlass/watch/1`: a stream per client. It says which slots it watches; every new head goes out, with
+//! proofs of the watched slots that changed.
+
+use super::watcher::Watcher;
+use super::{AnswerError, Answers, Rates, Served};
+use crate::clock::unix_seconds;
+use crate::head::ServedHead;
+use crate::limits::{MAX_WATCHERS, PUSH_DEADLINE, WATCH_INBOX};
+use crate::store::ViewError;
+use futures::io::{AsyncReadExt, ReadHalf, WriteHalf};
+use libp2p::PeerId;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use windlass_p2p::frame::{read_frame, write_frame};
+use windlass_p2p::{Incoming, PeerStream, identity};
+use windlass_protocol::message::MAX_FRAME;
+use windlass_protocol::message::watch::{MAX_DEVICE_SLOTS, MAX_STRANGER_SLOTS, Push, Watch};
+use windlass_protocol::wire;
+
+/// Serves until cancelled.
+pub async fn run(answers: Answers, rates: Arc<Rates>, mut incoming: Incoming, cancelled: CancellationToken) {
+    let mut watchers = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = cancelled.cancelled() => break,
+            Some(stream) = incoming.next(), if watchers.len() < MAX_WATCHERS => {
+                watchers.spawn(serve(answers.clone(), rates.clone(), stream));
+            }
+            Some(_) = watchers.join_next() => {}
+        }
+    }
+    watchers.shutdown().await;
+}
+
+async fn serve(answers: Answers, rates: Arc<Rates>, stream: PeerStream) {
+    let peer = stream.peer();
+    let (reader, writer) = stream.split();
+    let (messages, inbox) = mpsc::channel(WATCH_INBOX);
+    // Reading a frame can't be cut short, so each direction runs for itself until one of them ends.
+    tokio::select! {
+        () = read(peer, reader, rates, messages) => {}
+        () = push(peer, answers, writer, inbox) => {}
+    }
+}
+
+async fn read(
+    peer: PeerId,
+    mut reader: ReadHalf<PeerStream>,
+    rates: Arc<Rates>,
+    messages: mpsc::Sender<Watch>,
+) {
+    while let Ok(frame) = read_frame(&mut reader).await {
+        let Ok(watch) = wire::decode::<Watch>(&frame, MAX_FRAME) else {
+            tracing::info!(%peer, "a client sent no watch message: closing its stream");
+            return;
+        };
+        if !rates.admit(peer, Instant::now()) {
+            tracing::info!(%peer, "a client changes what it watches too often: closing its stream");
+            return;
+        }
+        if messages.send(watch).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn push(
+    peer: PeerId,
+    answers: Answers,
+    mut writer: WriteHalf<PeerStream>,
+    mut inbox: mpsc::Receiver<Watch>,
+) {
+    let mut served = answers.subscribe();
+    let mut watcher = Watcher::default();
+    served.mark_changed();
+    loop {
+        tokio::select! {
+            message = inbox.recv() => {
+                let Some(message) = message else { return };
+                let most = allowance(&answers, peer);
+                if let Err(error) = watcher.change(message, most) {
+                    tracing::info!(%peer, %error, most, "closing a watching stream");
+                    return;
+                }
+            }
+            changed = served.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+        let Some((returned, pushes)) = owed(&answers, &mut served, watcher).await else { return };
+        watcher = returned;
+        for push in pushes {
+            let frame = wire::encode(&push);
+            match tokio::time::timeout(PUSH_DEADLINE, write_frame(&mut writer, &frame)).await {
+                Ok(Ok(())) => {}
+                _ => return,
+            }
+        }
+    }
+}
+
+/// How many slots the peer may watch: more if its key is an active device's.
+fn allowance(answers: &Answers, peer: PeerId) -> usize {
+    let Ok(key) = identity::key_address_of(&peer) else { return 0 };
+    match answers.device_of_key(key) {
+        Ok(Some((_, record))) if answers.is_active(&record, unix_seconds()) => MAX_DEVICE_SLOTS,
+        _ => MAX_STRANGER_SLOTS,
+    }
+}
+
+/// What the client is owed under the newest head; `None` when its stream can't go on.
+async fn owed(answers: &Answers, served: &mut Served, watcher: Watcher) -> Option<(Watcher, Vec<Push>)> {
+    let head = served.borrow_and_update().clone();
+    // Without a head nothing can be proven; the slots wait.
+    let Some(head) = head else { return Some((watcher, Vec::new())) };
+    let answers = answers.clone();
+    tokio::task::spawn_blocking(move || prove(&answers, &head, watcher)).await.ok().flatten()
+}
+
+fn prove(answers: &Answers, head: &ServedHead, mut watcher: Watcher) -> Option<(Watcher, Vec<Push>)> {
+    match watcher.pushes(answers, head) {
+        Ok(pushes) => Some((watcher, pushes)),
+        // The window moved on: the newer head is on its way here.
+        Err(AnswerError::View(ViewError::Gone(_))) => Some((watcher, Vec::new())),
+        Err(error) => {
+            tracing::warn!(%error, "can't prove what a client watches: closing its stream");
+            None
+        }
+    }
+}

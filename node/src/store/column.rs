@@ -1,0 +1,421 @@
+//! The column families: which there are, and the types of their keys and values.
+//!
+//! Owns the layout on disk. Numbers in keys are big-endian, so that keys sort by them; versioned keys end in
+//! the inverted height, so that a seek finds the newest version at or below a height.
+
+use rlp::{Decodable, DecoderError, Encodable, Rlp, RlpStream};
+use windlass_protocol::{Address, B256, Bytes, DeviceId, trie::NibblePath, trie::TrieId};
+
+/// Changes whenever a codec here changes: a directory of another schema is refused.
+pub(super) const SCHEMA: u64 = 1;
+
+/// A column family.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Family {
+    /// Schema, spec hash, cursor, floor.
+    Meta,
+    /// Number → header RLP of recent final blocks.
+    Header,
+    /// Slot, by height.
+    Slot,
+    /// Trie node, by height.
+    Trie,
+    /// Versions that nobody needs once the window has passed a height.
+    Stale,
+    /// Number → what an unfinalised block will change.
+    Tail,
+    /// Clear keys of slots, for enumerating.
+    Index,
+    /// Height → proof of the registry's account.
+    Account,
+    /// Device → its newest route.
+    Route,
+    /// What this node signed.
+    Head,
+    /// Usage tickets.
+    Ticket,
+}
+
+impl Family {
+    /// All of them; each is created when the directory is.
+    pub const ALL: [Self; 11] = [
+        Self::Meta,
+        Self::Header,
+        Self::Slot,
+        Self::Trie,
+        Self::Stale,
+        Self::Tail,
+        Self::Index,
+        Self::Account,
+        Self::Route,
+        Self::Head,
+        Self::Ticket,
+    ];
+
+    /// What a rebuild empties: everything that the chain can tell again.
+    pub(super) const MIRROR: [Self; 7] =
+        [Self::Header, Self::Slot, Self::Trie, Self::Stale, Self::Tail, Self::Index, Self::Account];
+
+    /// The name on disk.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Header => "header",
+            Self::Slot => "slot",
+            Self::Trie => "trie",
+            Self::Stale => "stale",
+            Self::Tail => "tail",
+            Self::Index => "index",
+            Self::Account => "account",
+            Self::Route => "route",
+            Self::Head => "head",
+            Self::Ticket => "ticket",
+        }
+    }
+}
+
+/// A typed column: entries of one family with one type of key and value.
+pub trait Column {
+    /// Where it lives.
+    const FAMILY: Family;
+    /// What finds an entry.
+    type Key;
+    /// What an entry holds.
+    type Value;
+    /// The key's bytes.
+    fn key(key: &Self::Key) -> Vec<u8>;
+    /// The value's bytes.
+    fn encode(value: &Self::Value) -> Vec<u8>;
+    /// The value of stored bytes, `None` when they are damaged.
+    fn decode(bytes: &[u8]) -> Option<Self::Value>;
+}
+
+fn number(bytes: &[u8]) -> Option<u64> {
+    bytes.try_into().ok().map(u64::from_be_bytes)
+}
+
+macro_rules! rlp_value {
+    ($value:ty) => {
+        fn encode(value: &$value) -> Vec<u8> {
+            rlp::encode(value).to_vec()
+        }
+        fn decode(bytes: &[u8]) -> Option<$value> {
+            rlp::decode(bytes).ok()
+        }
+    };
+}
+
+macro_rules! by_number {
+    () => {
+        type Key = u64;
+        fn key(number: &u64) -> Vec<u8> {
+            number.to_be_bytes().to_vec()
+        }
+    };
+}
+
+macro_rules! one_entry {
+    ($(#[$doc:meta])* $column:ident, $family:expr, $key:literal, $value:ty) => {
+        $(#[$doc])*
+        pub struct $column;
+        impl Column for $column {
+            const FAMILY: Family = $family;
+            type Key = ();
+            type Value = $value;
+            fn key((): &()) -> Vec<u8> {
+                $key.to_vec()
+            }
+            rlp_value!($value);
+        }
+    };
+}
+
+one_entry! {
+    /// The schema of the directory.
+    Schema, Family::Meta, b"schema", u64
+}
+one_entry! {
+    /// The hash of the chain spec that the directory belongs to.
+    SpecHash, Family::Meta, b"spec", Word
+}
+one_entry! {
+    /// The last final block that the mirror holds.
+    Cursor, Family::Meta, b"cursor", Position
+}
+one_entry! {
+    /// The lowest height at which the mirror can still be read.
+    Floor, Family::Meta, b"floor", u64
+}
+one_entry! {
+    /// The highest head this node ever signed.
+    Signed, Family::Head, b"signed", SignedHead
+}
+
+/// A 32-byte word as RLP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Word(pub B256);
+
+impl Encodable for Word {
+    fn rlp_append(&self, s: &mut RlpStream) {
+        s.append(&self.0.as_slice());
+    }
+}
+
+impl Decodable for Word {
+    fn decode(rlp: &Rlp<'_>) -> Result<Self, DecoderError> {
+        B256::try_from(rlp.data()?).map(Self).map_err(|_| DecoderError::RlpInvalidLength)
+    }
+}
+
+/// A block, by number and hash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Position {
+    /// Its number.
+    pub number: u64,
+    /// Its hash.
+    pub hash: B256,
+}
+
+/// What was signed: a block, by number and hash.
+pub type SignedHead = Position;
+
+impl Encodable for Position {
+    fn rlp_append(&self, s: &mut RlpStream) {
+        s.begin_list(2).append(&self.number).append(&Word(self.hash));
+    }
+}
+
+impl Decodable for Position {
+    fn decode(rlp: &Rlp<'_>) -> Result<Self, DecoderError> {
+        Ok(Self { number: rlp.val_at(0)?, hash: rlp.val_at::<Word>(1)?.0 })
+    }
+}
+
+/// Number → header RLP.
+pub struct Headers;
+
+impl Column for Headers {
+    const FAMILY: Family = Family::Header;
+    type Value = Bytes;
+    by_number!();
+    fn encode(value: &Bytes) -> Vec<u8> {
+        value.to_vec()
+    }
+    fn decode(bytes: &[u8]) -> Option<Bytes> {
+        Some(Bytes::copy_from_slice(bytes))
+    }
+}
+
+/// Height → the trie nodes that prove the registry's account, root first.
+pub struct Accounts;
+
+impl Column for Accounts {
+    const FAMILY: Family = Family::Account;
+    type Value = Vec<Bytes>;
+    by_number!();
+    fn encode(value: &Vec<Bytes>) -> Vec<u8> {
+        let mut s = RlpStream::new_list(value.len());
+        value.iter().for_each(|node| {
+            s.append(&node.as_ref());
+        });
+        s.out().to_vec()
+    }
+    fn decode(bytes: &[u8]) -> Option<Vec<Bytes>> {
+        byte_strings(&Rlp::new(bytes)).ok()
+    }
+}
+
+fn byte_strings(rlp: &Rlp<'_>) -> Result<Vec<Bytes>, DecoderError> {
+    rlp.iter().map(|item| Ok(Bytes::copy_from_slice(item.data()?))).collect()
+}
+
+/// An unfinalised block: all that is needed to apply it once it is final.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TailBlock {
+    /// Header RLP.
+    pub header: Bytes,
+    /// Every slot the block writes, in order of the writes.
+    pub changes: Vec<(B256, B256)>,
+    /// The proof of the registry's account after it, where one was taken.
+    pub account: Option<Vec<Bytes>>,
+}
+
+/// `[header, [[slot, value]…], [[node…]] or []]`.
+impl Encodable for TailBlock {
+    fn rlp_append(&self, s: &mut RlpStream) {
+        s.begin_list(3).append(&self.header.as_ref()).begin_list(self.changes.len());
+        for (slot, value) in &self.changes {
+            s.begin_list(2).append(&Word(*slot)).append(&Word(*value));
+        }
+        s.begin_list(usize::from(self.account.is_some()));
+        if let Some(nodes) = &self.account {
+            s.append_raw(&Accounts::encode(nodes), 1);
+        }
+    }
+}
+
+impl Decodable for TailBlock {
+    fn decode(rlp: &Rlp<'_>) -> Result<Self, DecoderError> {
+        let change = |item: Rlp<'_>| Ok((item.val_at::<Word>(0)?.0, item.val_at::<Word>(1)?.0));
+        let account = rlp.at(2)?;
+        Ok(Self {
+            header: Bytes::copy_from_slice(rlp.at(0)?.data()?),
+            changes: rlp.at(1)?.iter().map(change).collect::<Result<_, DecoderError>>()?,
+            account: account.iter().next().map(|nodes| byte_strings(&nodes)).transpose()?,
+        })
+    }
+}
+
+/// Number → unfinalised block.
+pub struct Tail;
+
+impl Column for Tail {
+    const FAMILY: Family = Family::Tail;
+    type Value = TailBlock;
+    by_number!();
+    rlp_value!(TailBlock);
+}
+
+/// A device's newest route, as kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeptRoute {
+    /// The route's sequence number: Unix milliseconds when it was made.
+    pub seq: u64,
+    /// Unix seconds when it ends.
+    pub ends: u64,
+    /// The signed route's bytes.
+    pub route: Bytes,
+}
+
+/// `[seq, ends, route]`.
+impl Encodable for KeptRoute {
+    fn rlp_append(&self, s: &mut RlpStream) {
+        s.begin_list(3).append(&self.seq).append(&self.ends).append(&self.route.as_ref());
+    }
+}
+
+impl Decodable for KeptRoute {
+    fn decode(rlp: &Rlp<'_>) -> Result<Self, DecoderError> {
+        let route = Bytes::copy_from_slice(rlp.at(2)?.data()?);
+        Ok(Self { seq: rlp.val_at(0)?, ends: rlp.val_at(1)?, route })
+    }
+}
+
+/// Device → route.
+pub struct Routes;
+
+impl Column for Routes {
+    const FAMILY: Family = Family::Route;
+    type Key = DeviceId;
+    type Value = KeptRoute;
+    fn key(device: &DeviceId) -> Vec<u8> {
+        device.0.to_vec()
+    }
+    rlp_value!(KeptRoute);
+}
+
+/// The number in a key of a column by number.
+pub(super) fn number_of_key(key: &[u8]) -> Option<u64> {
+    number(key)
+}
+
+/// The device in a key of [`Routes`].
+pub(super) fn device_of_key(key: &[u8]) -> Option<DeviceId> {
+    Address::try_from(key).ok().map(DeviceId)
+}
+
+/// What a slot's versions share.
+pub(super) fn slot_prefix(slot: &B256) -> Vec<u8> {
+    slot.to_vec()
+}
+
+/// What a trie node's versions share: trie, then one byte per nibble. Nibbles are below 0x10 and an inverted
+/// height begins with 0xff, so the versions of a node sort after everything below its path.
+pub(super) fn trie_prefix(trie: &TrieId, path: &NibblePath) -> Vec<u8> {
+    let mut key = trie.to_vec();
+    key.extend_from_slice(&path.to_bytes());
+    key
+}
+
+/// The key of one version.
+pub(super) fn version(prefix: &[u8], height: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(prefix.len() + 8);
+    key.extend_from_slice(prefix);
+    key.extend_from_slice(&(!height).to_be_bytes());
+    key
+}
+
+/// The height in a version's key.
+pub(super) fn height_of_version(key: &[u8]) -> Option<u64> {
+    number(key.get(key.len().checked_sub(8)?..)?).map(|inverted| !inverted)
+}
+
+/// The key of a stale entry: from this height on, the version `key` of `family` is needed by nobody.
+pub(super) fn stale(from: u64, family: Family, key: &[u8]) -> Vec<u8> {
+    let mut entry = from.to_be_bytes().to_vec();
+    entry.push(match family {
+        Family::Slot => 0,
+        _ => 1,
+    });
+    entry.extend_from_slice(key);
+    entry
+}
+
+/// The parts of a stale entry's key.
+pub(super) fn parse_stale(entry: &[u8]) -> Option<(u64, Family, &[u8])> {
+    let from = number(entry.get(..8)?)?;
+    let family = match entry.get(8)? {
+        0 => Family::Slot,
+        1 => Family::Trie,
+        _ => return None,
+    };
+    Some((from, family, &entry[9..]))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn word() -> impl Strategy<Value = B256> {
+        any::<[u8; 32]>().prop_map(B256::from)
+    }
+
+    proptest! {
+        #[test]
+        fn tail_blocks_survive(
+            header in prop::collection::vec(any::<u8>(), 0..600),
+            changes in prop::collection::vec((word(), word()), 0..5),
+            account in prop::option::of(prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..4)),
+        ) {
+            let account = account.map(|nodes| nodes.into_iter().map(Bytes::from).collect());
+            let block = TailBlock { header: header.into(), changes, account };
+            prop_assert_eq!(Tail::decode(&Tail::encode(&block)), Some(block));
+        }
+
+        #[test]
+        fn damaged_values_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = Tail::decode(&bytes);
+            let _ = Accounts::decode(&bytes);
+            let _ = Routes::decode(&bytes);
+            let _ = Cursor::decode(&bytes);
+            let _ = parse_stale(&bytes);
+            let _ = height_of_version(&bytes);
+        }
+    }
+
+    #[test]
+    fn newer_versions_sort_first_and_after_everything_below() {
+        let trie = B256::ZERO;
+        let path = NibblePath::from_bytes(&[1]).unwrap();
+        let below = NibblePath::from_bytes(&[1, 15, 15]).unwrap();
+        let newer = version(&trie_prefix(&trie, &path), 9);
+        let older = version(&trie_prefix(&trie, &path), 8);
+        assert!(newer < older);
+        assert!(version(&trie_prefix(&trie, &below), 0) < newer);
+        assert_eq!(height_of_version(&newer), Some(9));
+        let entry = stale(12, Family::Trie, &older);
+        assert_eq!(parse_stale(&entry), Some((12, Family::Trie, older.as_slice())));
+    }
+}

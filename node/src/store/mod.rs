@@ -1,0 +1,27 @@
+//! The node's data directory: typed column families over one RocksDB, and the mirror of the registry in it.
+//!
+//! Owns every byte on disk and how it is encoded. It never talks to a chain or a peer, and never decides
+//! what to write: the follower, the attester and the route book do.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `column` | the column families, each with the types of its keys and values |
+//! | `database` | opening, point reads, scans, batches |
+//! | `mirror` | applying a block to the mirror, and its pruning |
+//! | `view` | the mirror at one height: slots, trie nodes, proofs |
+
+mod column;
+mod database;
+mod mirror;
+mod view;
+
+pub use column::{
+    Accounts, Cursor, Family, Floor, Headers, KeptRoute, Position, Routes, Schema, Signed, SignedHead,
+    SpecHash, Tail, TailBlock,
+};
+pub use database::{Batch, Durability, Store, StoreError};
+pub use mirror::{ApplyError, FinalBlock};
+pub use view::{View, ViewError};
+
+#[cfg(test)]
+mod tests;

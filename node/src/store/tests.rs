@@ -1,0 +1,152 @@
+//! The data directory: who may open it, what it keeps, what it prunes.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::testing;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use windlass_protocol::B256;
+
+fn position(number: u64) -> Position {
+    Position { number, hash: B256::with_last_byte(number as u8) }
+}
+
+fn block(number: u64, changes: Vec<(B256, B256)>) -> FinalBlock {
+    FinalBlock { position: position(number), header: vec![number as u8].into(), changes, account: None }
+}
+
+fn word(byte: u8) -> B256 {
+    B256::with_last_byte(byte)
+}
+
+#[test]
+fn a_second_node_on_one_directory_is_refused_in_words() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spec, _) = testing::spec(3);
+    let _first = Store::open(directory.path(), &spec).unwrap();
+    let error = Store::open(directory.path(), &spec).err().unwrap();
+    assert!(matches!(error, StoreError::Locked(_)), "{error}");
+    assert!(error.to_string().contains("in use by another node") && !error.to_string().contains('\n'));
+}
+
+#[test]
+fn a_directory_of_another_spec_or_schema_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spec, _) = testing::spec(3);
+    drop(Store::open(directory.path(), &spec).unwrap());
+    let (other, _) = testing::spec_with(3, |spec| spec.version = 2);
+    let error = Store::open(directory.path(), &other).err().unwrap();
+    assert!(matches!(error, StoreError::OtherSpec { found, .. } if found == spec.hash()), "{error}");
+
+    let store = Store::open(directory.path(), &spec).unwrap();
+    let mut batch = store.batch();
+    batch.put_raw(Family::Meta, b"schema", &rlp::encode(&99u64));
+    batch.commit(Durability::Disk).unwrap();
+    drop(store);
+    let error = Store::open(directory.path(), &spec).err().unwrap();
+    assert!(matches!(error, StoreError::Schema { found: 99, .. }), "{error}");
+}
+
+#[test]
+fn a_block_with_the_wrong_root_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spec, _) = testing::spec(3);
+    let store = Store::open(directory.path(), &spec).unwrap();
+    store.apply(&block(1, vec![(word(1), word(1))]), 0, Durability::Process).unwrap();
+    let mut wrong = block(2, vec![(word(1), word(2))]);
+    wrong.account = Some((Vec::new(), word(9)));
+    let refused = store.apply(&wrong, 0, Durability::Process);
+    assert!(matches!(refused, Err(ApplyError::RootMismatch { number: 2, .. })));
+    assert_eq!(store.cursor().unwrap(), Some(position(1)));
+    assert_eq!(View::new(&store, 9, 0).value(&word(1)).unwrap(), word(1));
+}
+
+#[test]
+fn clearing_the_mirror_keeps_what_the_chain_cannot_tell() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spec, _) = testing::spec(3);
+    let store = Store::open(directory.path(), &spec).unwrap();
+    let mut batch = store.batch();
+    batch.put::<Signed>(&(), &position(5));
+    batch.commit(Durability::Disk).unwrap();
+    store.apply(&block(1, vec![(word(1), word(1))]), 0, Durability::Process).unwrap();
+    let before = View::new(&store, 1, store.generation());
+    store.clear_mirror().unwrap();
+    assert!(before.check().is_err(), "a reader under way must notice");
+    assert_eq!(store.cursor().unwrap(), None);
+    assert_eq!(View::new(&store, 1, store.generation()).value(&word(1)).unwrap(), B256::ZERO);
+    assert_eq!(store.get::<Signed>(&()).unwrap(), Some(position(5)));
+}
+
+fn history() -> impl Strategy<Value = Vec<Vec<(u8, u8)>>> {
+    // Few slots and few values, zero among them, so that slots are overwritten and deleted often.
+    prop::collection::vec(prop::collection::vec((0..6u8, 0..4u8), 0..5), 1..24)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// At every height from the floor on, the mirror reads and roots as a naive history of maps says, however
+    /// the floor moves, and after a restart too.
+    #[test]
+    fn every_height_above_the_floor_reads_as_it_was(history in history(), lag in 1..6u64) {
+        let directory = tempfile::tempdir().unwrap();
+        let (spec, _) = testing::spec(3);
+        let mut store = Store::open(directory.path(), &spec).unwrap();
+        let mut model: Vec<BTreeMap<B256, B256>> = vec![BTreeMap::new()];
+        for (index, changes) in history.iter().enumerate() {
+            let number = index as u64 + 1;
+            let changes: Vec<_> = changes.iter().map(|(slot, value)| (word(*slot), word(*value))).collect();
+            let mut state = model[index].clone();
+            state.extend(changes.iter().copied());
+            model.push(state);
+            let floor = number.saturating_sub(lag);
+            store.apply(&block(number, changes), floor, Durability::Process).unwrap();
+            if index % 7 == 3 {
+                drop(store);
+                store = Store::open(directory.path(), &spec).unwrap();
+            }
+            for height in floor.max(1)..=number {
+                let view = View::new(&store, height, store.generation());
+                for slot in 0..6 {
+                    let expected = model[height as usize].get(&word(slot)).copied().unwrap_or_default();
+                    prop_assert_eq!(view.value(&word(slot)).unwrap(), expected);
+                }
+                let mut memory = windlass_protocol::trie::MemoryStore::new();
+                let leaves = model[height as usize]
+                    .iter()
+                    .map(|(slot, value)| {
+                        (windlass_protocol::keccak256(slot), windlass_protocol::trie::slot_change(value))
+                    })
+                    .collect();
+                let root = windlass_protocol::trie::update(&mut memory, B256::ZERO, &leaves).unwrap();
+                prop_assert_eq!(view.root().unwrap(), root);
+                prop_assert!(view.check().is_ok());
+            }
+            if floor > 1 {
+                prop_assert!(View::new(&store, floor - 1, store.generation()).check().is_err());
+            }
+        }
+    }
+
+    /// What nobody can read any more goes: the directory doesn't grow with the number of blocks.
+    #[test]
+    fn old_versions_are_pruned(values in prop::collection::vec(0..3u8, 30..40)) {
+        let directory = tempfile::tempdir().unwrap();
+        let (spec, _) = testing::spec(3);
+        let store = Store::open(directory.path(), &spec).unwrap();
+        for (index, value) in values.iter().enumerate() {
+            let number = index as u64 + 1;
+            store.apply(&block(number, vec![(word(1), word(*value))]), number - 1, Durability::Process).unwrap();
+        }
+        prop_assert!(store.entries(Family::Slot) <= 3, "{} slots", store.entries(Family::Slot));
+        prop_assert!(store.entries(Family::Trie) <= 3, "{} trie nodes", store.entries(Family::Trie));
+        prop_assert!(store.entries(Family::Stale) <= 8, "{} stale", store.entries(Family::Stale));
+    }
+}
+
+impl Store {
+    fn entries(&self, family: Family) -> usize {
+        self.scan(family, |_, _| Some(())).unwrap().len()
+    }
+}

@@ -1,0 +1,337 @@
+//! For this crate's tests: a chain spec with a committee whose keys are known, a chain that answers as told,
+//! and a mirror of it that is served.
+
+#![allow(clippy::unwrap_used)]
+
+use crate::chain::{Answer, Block, ChainSource, Change, SourceError};
+use crate::follower::Follower;
+use crate::head::{Attester, Book, Heard, ServedHead};
+use crate::store::Store;
+use alloy::consensus::Header as ConsensusHeader;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use windlass_protocol::head::{Committee, Head};
+use windlass_protocol::message::head::HeadMessage;
+use windlass_protocol::spec::{
+    ChainSpec, ContractPin, Contracts, FinalityRule, Fraction, SignedSpec, VerifiedSpec, verify_spec,
+};
+use windlass_protocol::trie::{self, ACCOUNT_TRIE, Account, MemoryStore, slot_change};
+use windlass_protocol::{Address, B256, Bytes, KeyAddress, SecretKey, U256, keccak256};
+
+pub(crate) const REGISTRY: Address = Address::repeat_byte(0x11);
+const CODE_HASH: B256 = B256::repeat_byte(0xcc);
+
+pub(crate) fn key(seed: u8) -> SecretKey {
+    SecretKey::from_bytes(&[seed; 32]).unwrap()
+}
+
+pub(crate) fn publisher() -> SecretKey {
+    key(0x50)
+}
+
+/// A spec with a committee of this many, and the members' keys.
+pub(crate) fn spec(members: u8) -> (VerifiedSpec, Vec<SecretKey>) {
+    spec_with(members, |_| {})
+}
+
+pub(crate) fn spec_with(members: u8, change: impl FnOnce(&mut ChainSpec)) -> (VerifiedSpec, Vec<SecretKey>) {
+    let keys: Vec<SecretKey> = (1..=members).map(key).collect();
+    let mut committee: Vec<Address> = keys.iter().map(|key| key.address().0).collect();
+    committee.sort_unstable();
+    let mut spec = ChainSpec {
+        version: 1,
+        chain_id: 1_337,
+        genesis_hash: B256::repeat_byte(0x99),
+        contracts: Contracts {
+            registry: ContractPin { address: REGISTRY, code_hash: CODE_HASH },
+            ..Contracts::default()
+        },
+        deploy_block: 1,
+        committee,
+        head_interval: 1,
+        finality: FinalityRule::Tag,
+        max_finality_lag: 1 << 40,
+        trusting_period: 7 * 86_400,
+        epoch_length: 86_400,
+        stake_age: 0,
+        unbonding_period: 0,
+        fault_fraction: Fraction { numerator: 1, denominator: 2 },
+        dev: true,
+        date: 0,
+    };
+    change(&mut spec);
+    let bytes = SignedSpec::sign(&spec, &publisher()).to_bytes();
+    (verify_spec(&bytes, publisher().address()).unwrap(), keys)
+}
+
+/// A signed spec as in a file, and its publisher.
+pub(crate) fn signed_spec() -> (Vec<u8>, KeyAddress) {
+    let (spec, _) = spec(3);
+    (SignedSpec::sign(&spec, &publisher()).to_bytes(), publisher().address())
+}
+
+/// One made-up block and all that is known of its state.
+#[derive(Clone)]
+struct FakeBlock {
+    block: Block,
+    changes: Vec<Change>,
+    slots: BTreeMap<B256, B256>,
+    account: Vec<Bytes>,
+}
+
+#[derive(Default)]
+struct Script {
+    blocks: HashMap<B256, FakeBlock>,
+    canonical: Vec<B256>,
+    finalized: u64,
+    forks: u64,
+    /// How many blocks behind its newest the provider claims to be.
+    lag: usize,
+    /// How many of the next answers with logs leave out the last one, or repeat the first.
+    drop_logs: usize,
+    repeat_logs: usize,
+    distrusted: usize,
+    largest_range: u64,
+}
+
+/// A chain whose blocks are made by the test.
+pub(crate) struct FakeChain(Mutex<Script>);
+
+impl FakeChain {
+    /// A chain of the genesis block alone.
+    pub(crate) fn new() -> Arc<Self> {
+        let chain = Self(Mutex::new(Script { largest_range: u64::MAX, ..Script::default() }));
+        chain.extend(Vec::new());
+        Arc::new(chain)
+    }
+
+    /// Adds a block with these changes on top.
+    pub(crate) fn extend(&self, changes: Vec<Change>) {
+        let mut script = self.0.lock().unwrap();
+        let parent = script.canonical.last().map(|hash| script.blocks[hash].clone());
+        let number = script.canonical.len() as u64;
+        let mut slots = parent.as_ref().map(|parent| parent.slots.clone()).unwrap_or_default();
+        for (slot, value) in &changes {
+            match value.is_zero() {
+                true => slots.remove(slot),
+                false => slots.insert(*slot, *value),
+            };
+        }
+        let (state_root, account) = account(&slots);
+        let header = ConsensusHeader {
+            number,
+            parent_hash: parent.map_or(B256::ZERO, |parent| parent.block.header.hash),
+            state_root,
+            timestamp: 1_000_000 + number,
+            base_fee_per_gas: Some(7),
+            extra_data: script.forks.to_be_bytes().to_vec().into(),
+            ..ConsensusHeader::default()
+        };
+        let block = Block::decode(alloy_rlp::encode(&header).into()).unwrap();
+        script.canonical.push(block.header.hash);
+        script.blocks.insert(block.header.hash, FakeBlock { block, changes, slots, account });
+    }
+
+    /// Takes blocks off, none of them final; those made next are others.
+    pub(crate) fn reorg(&self, depth: usize) {
+        let mut script = self.0.lock().unwrap();
+        let keep =
+            (script.canonical.len() - depth.min(script.canonical.len())).max(script.finalized as usize + 1);
+        script.canonical.truncate(keep);
+        script.forks += 1;
+    }
+
+    /// Takes blocks off, final ones too: what no honest chain does.
+    pub(crate) fn break_finality(&self, height: u64) {
+        let mut script = self.0.lock().unwrap();
+        script.canonical.truncate(height as usize + 1);
+        script.finalized = height;
+        script.forks += 1;
+    }
+
+    pub(crate) fn finalise(&self, blocks: u64) {
+        let mut script = self.0.lock().unwrap();
+        script.finalized = (script.finalized + blocks).min(script.canonical.len() as u64 - 1);
+    }
+
+    pub(crate) fn finalised(&self) -> u64 {
+        self.0.lock().unwrap().finalized
+    }
+
+    pub(crate) fn height(&self) -> u64 {
+        self.0.lock().unwrap().canonical.len() as u64 - 1
+    }
+
+    pub(crate) fn lag(&self, blocks: usize) {
+        self.0.lock().unwrap().lag = blocks;
+    }
+
+    pub(crate) fn drop_logs(&self, answers: usize) {
+        self.0.lock().unwrap().drop_logs = answers;
+    }
+
+    pub(crate) fn repeat_logs(&self, answers: usize) {
+        self.0.lock().unwrap().repeat_logs = answers;
+    }
+
+    pub(crate) fn limit_ranges(&self, blocks: u64) {
+        self.0.lock().unwrap().largest_range = blocks;
+    }
+
+    pub(crate) fn distrusted(&self) -> usize {
+        self.0.lock().unwrap().distrusted
+    }
+
+    /// What the registry holds at a canonical height.
+    pub(crate) fn slots(&self, number: u64) -> BTreeMap<B256, B256> {
+        let script = self.0.lock().unwrap();
+        script.blocks[&script.canonical[number as usize]].slots.clone()
+    }
+
+    fn at(&self, number: u64) -> Option<Block> {
+        let script = self.0.lock().unwrap();
+        let visible = script.canonical.len().saturating_sub(script.lag).max(1);
+        let hash = script.canonical[..visible].get(number as usize)?;
+        Some(script.blocks[hash].block.clone())
+    }
+}
+
+fn account(slots: &BTreeMap<B256, B256>) -> (B256, Vec<Bytes>) {
+    let mut store = MemoryStore::new();
+    let trie = keccak256(REGISTRY);
+    let changes = slots.iter().map(|(slot, value)| (keccak256(slot), slot_change(value))).collect();
+    let storage_root = trie::update(&mut store, trie, &changes).unwrap();
+    let registry = Account { nonce: 1, balance: U256::ZERO, storage_root, code_hash: CODE_HASH };
+    let other = Account { nonce: 7, ..Account::default() };
+    let accounts =
+        BTreeMap::from([(trie, Some(registry.encode())), (keccak256(Address::ZERO), Some(other.encode()))]);
+    let state_root = trie::update(&mut store, ACCOUNT_TRIE, &accounts).unwrap();
+    (state_root, trie::prove(&store, ACCOUNT_TRIE, &trie).unwrap())
+}
+
+fn unknown(what: impl std::fmt::Display) -> SourceError {
+    SourceError::Unavailable(format!("no block {what}"))
+}
+
+impl ChainSource for FakeChain {
+    async fn latest(&self) -> Answer<Block> {
+        let newest = self.height().saturating_sub(self.0.lock().unwrap().lag as u64);
+        self.at(newest).ok_or_else(|| unknown("at all"))
+    }
+
+    async fn finalized(&self) -> Answer<Option<Block>> {
+        let newest = self.height().saturating_sub(self.0.lock().unwrap().lag as u64);
+        Ok(self.at(self.finalised().min(newest)))
+    }
+
+    async fn by_number(&self, number: u64) -> Answer<Option<Block>> {
+        Ok(self.at(number))
+    }
+
+    async fn by_hash(&self, hash: B256) -> Answer<Block> {
+        let script = self.0.lock().unwrap();
+        script.blocks.get(&hash).map(|fake| fake.block.clone()).ok_or_else(|| unknown(hash))
+    }
+
+    async fn changes(&self, hash: B256) -> Answer<Vec<Change>> {
+        let mut script = self.0.lock().unwrap();
+        let mut changes =
+            script.blocks.get(&hash).map(|fake| fake.changes.clone()).ok_or_else(|| unknown(hash))?;
+        if script.drop_logs > 0 && changes.pop().is_some() {
+            script.drop_logs -= 1;
+        }
+        if script.repeat_logs > 0
+            && let Some(last) = changes.last().copied()
+        {
+            changes.push(last);
+            script.repeat_logs -= 1;
+        }
+        Ok(changes)
+    }
+
+    async fn changes_between(&self, from: u64, to: u64) -> Answer<Vec<Change>> {
+        let script = self.0.lock().unwrap();
+        if to - from >= script.largest_range {
+            return Err(SourceError::TooMuch { url: "fake".to_owned(), reason: "limit exceeded".to_owned() });
+        }
+        let range = script.canonical.get(from as usize..=to as usize).ok_or_else(|| unknown(to))?;
+        Ok(range.iter().flat_map(|hash| script.blocks[hash].changes.clone()).collect())
+    }
+
+    async fn account(&self, hash: B256) -> Answer<Vec<Bytes>> {
+        let script = self.0.lock().unwrap();
+        script.blocks.get(&hash).map(|fake| fake.account.clone()).ok_or_else(|| unknown(hash))
+    }
+
+    async fn confirmations(&self, number: u64, hash: B256) -> usize {
+        usize::from(self.at(number).is_some_and(|block| block.header.hash == hash))
+    }
+
+    fn distrust(&self) {
+        self.0.lock().unwrap().distrusted += 1;
+    }
+}
+
+/// A mirror that follows a made-up chain and serves what two made-up members attest.
+pub(crate) struct Served {
+    pub(crate) chain: Arc<FakeChain>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) spec: Arc<VerifiedSpec>,
+    pub(crate) members: Vec<SecretKey>,
+    pub(crate) head: crate::serve::Served,
+    pub(crate) now: u64,
+    follower: Follower<FakeChain>,
+    inbox: mpsc::Sender<Heard>,
+    cancelled: CancellationToken,
+    _directory: tempfile::TempDir,
+}
+
+impl Served {
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (spec, members) = spec(3);
+        let spec = Arc::new(spec);
+        let chain = FakeChain::new();
+        let store = Arc::new(Store::open(directory.path(), &spec).unwrap());
+        let follower = Follower::new(chain.clone(), store.clone(), spec.clone()).unwrap();
+        let book = Book::new(spec.clone(), Committee::first(&spec));
+        let attester = Attester::new(store.clone(), book, None, follower.state());
+        let head = attester.served();
+        let (inbox, heard) = mpsc::channel(64);
+        let cancelled = CancellationToken::new();
+        tokio::spawn(attester.run(heard, cancelled.clone()));
+        let now = crate::clock::unix_seconds();
+        Self { chain, store, spec, members, head, now, follower, inbox, cancelled, _directory: directory }
+    }
+
+    /// A final block with these changes, mirrored, attested by two members, and served.
+    pub(crate) async fn advance(&mut self, changes: Vec<Change>) -> Arc<ServedHead> {
+        self.chain.extend(changes);
+        self.chain.finalise(1);
+        self.follower.step().await.unwrap();
+        self.attest(self.now).await
+    }
+
+    /// Two members vouch for the newest final head at this time.
+    pub(crate) async fn attest(&mut self, attested_at: u64) -> Arc<ServedHead> {
+        let position = self.store.cursor().unwrap().unwrap();
+        for member in &self.members[..2] {
+            let head = Head { number: position.number, hash: position.hash, attested_at, nonce: B256::ZERO };
+            let attestation = head.attest(&self.spec, member);
+            let message = HeadMessage::Attested { number: position.number, hash: position.hash, attestation };
+            self.inbox.send(Heard { from: member.address().0, message }).await.unwrap();
+        }
+        let served = self.head.wait_for(|head| {
+            head.as_ref().is_some_and(|head| head.position == position && head.attested_at == attested_at)
+        });
+        served.await.unwrap().clone().unwrap()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.cancelled.cancel();
+    }
+}
