@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+import {INodeStaking} from "../src/interfaces/INodeStaking.sol";
+import {IRegistry} from "../src/interfaces/IRegistry.sol";
+import {ISettlement} from "../src/interfaces/ISettlement.sol";
+import {ISigned} from "../src/interfaces/ISigned.sol";
+import {Layout} from "../src/lib/Layout.sol";
+import {Base} from "./Base.sol";
+import {FuzzSelector, Handler} from "./Handler.sol";
+import {SettlementBase} from "./Settlement.t.sol";
+
+/// @notice Random lives of nodes, stakes, channels and tickets, keeping its own account of the money.
+contract MoneyHandler is Handler, SettlementBase {
+    uint256 internal constant NODES = 4;
+
+    Person[] internal nodes;
+    Person[] internal fleetDevices;
+    uint256 public staked;
+    uint256 public released;
+    uint256 public slashed;
+    uint256 public rewarded;
+    uint256 public claimedSoFar;
+    uint256 public deposited;
+    uint256 public withdrawn;
+    uint256 public collected;
+    uint256 internal people;
+    uint64 internal headNumber;
+
+    function setUp() public override(Base, SettlementBase) {}
+
+    constructor(IRegistry registry_, INodeStaking staking_, ISettlement settlement_, uint48 fleet_) {
+        (registry, staking, settlement, fleet) = (registry_, staking_, settlement_, fleet_);
+        vm.deal(owner.addr, 1_000_000 ether);
+        vm.deal(operator.addr, 1_000_000 ether);
+        for (uint256 i = 0; i < NODES; ++i) {
+            registerNode(i);
+            openChannelTo(nodes[i].addr, 5 ether);
+            enrolDevice();
+        }
+    }
+
+    function fresh() internal returns (Person memory) {
+        return person(string.concat("money", vm.toString(people++)));
+    }
+
+    function anyNode(uint256 seed) internal view returns (address) {
+        return nodes[pick(seed, nodes.length)].addr;
+    }
+
+    // ---- stake ------------------------------------------------------------------------------------------------
+
+    function registerNode(uint256 seed) public counted("registerNode") {
+        Person memory who = isMischief(seed) && nodes.length > 0 ? nodes[pick(seed, nodes.length)] : fresh();
+        uint96 stake = STAKE + uint96(seed % 1 ether);
+        bytes memory data = abi.encodeCall(staking.register, (who.addr, FOREVER, nodeConsent(who, owner.addr)));
+        bool isNew = nodeOwnerOf(who.addr) == address(0);
+        if (!attempt(owner.addr, address(staking), stake, data)) return;
+        staked += stake;
+        if (isNew) nodes.push(who);
+    }
+
+    function unbond(uint256 seed) public counted("unbond") {
+        address node_ = freshlyBonded(seed);
+        attempt(owner.addr, address(staking), 0, abi.encodeCall(staking.unbond, (node_)));
+    }
+
+    function freshlyBonded(uint256 seed) internal returns (address node_) {
+        node_ = anyNode(seed);
+        Layout.Node memory n = nodeOf(node_);
+        if (isMischief(seed) || (n.stake != 0 && n.unbondAt == 0)) return node_;
+        Person memory who = fresh();
+        bytes memory data = abi.encodeCall(staking.register, (who.addr, FOREVER, nodeConsent(who, owner.addr)));
+        prepare(owner.addr, address(staking), STAKE, data);
+        staked += STAKE;
+        nodes.push(who);
+        return who.addr;
+    }
+
+    function release(uint256 seed) public counted("release") {
+        address node_ = freshlyBonded(seed);
+        prepare(owner.addr, address(staking), 0, abi.encodeCall(staking.unbond, (node_)));
+        if (seed % 3 != 0) vm.warp(block.timestamp + UNBONDING);
+        uint96 stake = nodeOf(node_).stake;
+        if (!attempt(owner.addr, address(staking), 0, abi.encodeCall(staking.release, (node_)))) return;
+        released += stake;
+    }
+
+    function slash(uint256 seed) public counted("slash") {
+        Person memory who = nodes[pick(seed, nodes.length)];
+        INodeStaking.Head memory a = head(++headNumber, keccak256("a"));
+        INodeStaking.Head memory b = head(headNumber, isMischief(seed) ? a.hash : keccak256("b"));
+        if (nodeOf(who.addr).flags != 0) who = registerAnother();
+        uint96 stake = nodeOf(who.addr).stake;
+        bytes memory data =
+            abi.encodeCall(staking.reportTwoHeads, (who.addr, a, signHead(who, a), b, signHead(who, b)));
+        if (!attempt(stranger.addr, address(staking), 0, data)) return;
+        slashed += stake;
+        rewarded += stake / 4;
+    }
+
+    function registerAnother() internal returns (Person memory who) {
+        who = fresh();
+        bytes memory data = abi.encodeCall(staking.register, (who.addr, FOREVER, nodeConsent(who, owner.addr)));
+        prepare(owner.addr, address(staking), STAKE, data);
+        staked += STAKE;
+        nodes.push(who);
+    }
+
+    function claim(uint256 seed) public counted("claim") {
+        address who = seed % 2 == 0 ? owner.addr : stranger.addr;
+        if (staking.claimable(who) == 0) who = who == owner.addr ? stranger.addr : owner.addr;
+        uint256 amount = staking.claimable(who);
+        if (amount == 0) return release(seed | 1);
+        if (attempt(who, address(staking), 0, abi.encodeCall(staking.claim, ()))) claimedSoFar += amount;
+    }
+
+    // ---- channels ---------------------------------------------------------------------------------------------
+
+    function enrolDevice() internal {
+        Person memory who = fresh();
+        uint40 deadline = uint40(block.timestamp + 1);
+        ISigned.Signature memory yes =
+            signed(who, ENROL, abi.encode(who.addr, fleet, operator.addr, FOREVER, deadline));
+        bytes memory data = abi.encodeCall(registry.enrol, (fleet, who.addr, FOREVER, deadline, yes));
+        if (prepare(operator.addr, address(registry), 0, data)) fleetDevices.push(who);
+    }
+
+    function openChannelTo(address node_, uint256 value) internal returns (bool done) {
+        bytes memory data = abi.encodeCall(settlement.openChannel, (fleet, node_, PRICE, CAP));
+        done = prepare(operator.addr, address(settlement), value, data);
+        if (done) deposited += value;
+    }
+
+    function openChannel(uint256 seed) public counted("openChannel") {
+        address node_ = isMischief(seed) ? anyNode(seed) : registerAnother().addr;
+        uint256 value = seed % 1 ether;
+        bytes memory data = abi.encodeCall(settlement.openChannel, (fleet, node_, PRICE, CAP));
+        if (attempt(operator.addr, address(settlement), value, data)) deposited += value;
+    }
+
+    /// A channel, any of those opened at the start.
+    function anyChannel(uint256 seed) internal view returns (address) {
+        return nodes[pick(seed, NODES)].addr;
+    }
+
+    function topUp(uint256 seed) public counted("topUp") {
+        uint256 value = seed % 1 ether;
+        address by = isMischief(seed) ? owner.addr : operator.addr;
+        bytes memory data = abi.encodeCall(settlement.topUp, (fleet, anyChannel(seed)));
+        if (attempt(by, address(settlement), value, data)) deposited += value;
+    }
+
+    function announceTerms(uint256 seed) public counted("announceTerms") {
+        address by = isMischief(seed) ? owner.addr : operator.addr;
+        bytes memory data = abi.encodeCall(
+            settlement.announceTerms, (fleet, anyChannel(seed), uint96(seed % 10 gwei), uint64(seed % CAP))
+        );
+        attempt(by, address(settlement), 0, data);
+    }
+
+    function withdraw(uint256 seed) public counted("withdraw") {
+        address node_ = anyChannel(seed);
+        prepare(operator.addr, address(settlement), 1 gwei, abi.encodeCall(settlement.topUp, (fleet, node_)));
+        deposited += 1 gwei;
+        uint128 amount = uint128(1 + seed % 0.1 ether);
+        bytes memory data = abi.encodeCall(settlement.announceWithdrawal, (fleet, node_, amount));
+        prepare(operator.addr, address(settlement), 0, data);
+        if (!isMischief(seed)) vm.warp(block.timestamp + 14 days);
+        uint256 before = operator.addr.balance;
+        data = abi.encodeCall(settlement.withdraw, (fleet, node_));
+        if (attempt(operator.addr, address(settlement), 0, data)) withdrawn += operator.addr.balance - before;
+    }
+
+    function settleTicket(uint256 seed) public counted("settle") {
+        Person memory who = fleetDevices[pick(seed, fleetDevices.length)];
+        ISettlement.Ticket[] memory tickets = new ISettlement.Ticket[](1);
+        node = nodes[pick(seed ^ 2, NODES)];
+        Person memory signer = isMischief(seed) ? operator : who;
+        tickets[0] = ticket(signer, who.addr, uint128(seed % (1 << 40)));
+        attempt(stranger.addr, address(settlement), 0, abi.encodeCall(settlement.settle, (fleet, node.addr, tickets)));
+    }
+
+    function redeem(uint256 seed) public counted("redeem") {
+        node = nodes[pick(seed ^ 3, NODES)];
+        uint256 total = settlement.channel(fleet, node.addr).voucherTotal + seed % 0.1 ether;
+        ISigned.Signature memory s = voucher(isMischief(seed) ? stranger : operator, total);
+        attempt(stranger.addr, address(settlement), 0, abi.encodeCall(settlement.redeem, (fleet, node.addr, total, s)));
+    }
+
+    function collectOwed(uint256 seed) public counted("collect") {
+        address node_ = anyChannel(seed);
+        if (settlement.owed(fleet, node_) == 0 && !isMischief(seed)) {
+            ISettlement.Channel memory c = settlement.channel(fleet, node_);
+            prepare(operator.addr, address(settlement), 1, abi.encodeCall(settlement.topUp, (fleet, node_)));
+            deposited += 1;
+            prepare(operator.addr, address(settlement), 0, abi.encodeCall(settlement.vouch, (fleet, node_, c.paid + 1)));
+        }
+        uint256 before = owner.addr.balance;
+        bytes memory data = abi.encodeCall(settlement.collect, (fleet, node_, owner.addr));
+        if (attempt(owner.addr, address(settlement), 0, data)) collected += owner.addr.balance - before;
+    }
+
+    function wait(uint256 seed) public counted("wait") {
+        vm.warp(block.timestamp + seed % 2 days);
+        ++counts[current].successes;
+    }
+
+    // ---- what must hold ---------------------------------------------------------------------------------------
+
+    function assertStakeCovered() external view {
+        uint256 bonded = 0;
+        for (uint256 i = 0; i < nodes.length; ++i) {
+            bonded += nodeOf(nodes[i].addr).stake;
+        }
+        uint256 claims = staking.claimable(owner.addr) + staking.claimable(stranger.addr);
+        vm.assertGe(address(staking).balance, bonded + claims);
+        vm.assertEq(bonded, staked - released - slashed);
+        vm.assertEq(claims, released + rewarded - claimedSoFar);
+        vm.assertEq(address(staking).balance, staked - claimedSoFar);
+    }
+
+    function assertDepositsCovered() external view {
+        uint256 held = 0;
+        for (uint256 i = 0; i < nodes.length; ++i) {
+            ISettlement.Channel memory c;
+            try settlement.channel(fleet, nodes[i].addr) returns (ISettlement.Channel memory opened) {
+                c = opened;
+            } catch {
+                continue;
+            }
+            vm.assertGe(c.deposit, c.paid);
+            vm.assertLe(settlement.owed(fleet, nodes[i].addr), c.deposit - c.paid);
+            held += c.deposit - c.paid;
+        }
+        vm.assertEq(address(settlement).balance, held);
+        vm.assertEq(held, deposited - withdrawn - collected);
+    }
+}
+
+/// @notice After any history, the balances cover what is owed, to the wei.
+contract MoneyHistoryTest is SettlementBase {
+    MoneyHandler internal handler;
+
+    function setUp() public override {
+        vm.warp(START);
+        (registry, names) = deploy(address(0));
+        staking = deployStaking(true);
+        settlement = ISettlement(create("Settlement", abi.encode(registry)));
+        fleet = createFleet(operator, 0);
+        handler = new MoneyHandler(registry, staking, settlement, fleet);
+    }
+
+    function targetContracts() external view returns (address[] memory targets) {
+        targets = new address[](1);
+        targets[0] = address(handler);
+    }
+
+    function targetSelectors() external view returns (FuzzSelector[] memory targets) {
+        bytes4[13] memory all = [
+            handler.registerNode.selector,
+            handler.unbond.selector,
+            handler.release.selector,
+            handler.slash.selector,
+            handler.claim.selector,
+            handler.openChannel.selector,
+            handler.topUp.selector,
+            handler.announceTerms.selector,
+            handler.withdraw.selector,
+            handler.settleTicket.selector,
+            handler.redeem.selector,
+            handler.collectOwed.selector,
+            handler.wait.selector
+        ];
+        targets = new FuzzSelector[](1);
+        targets[0] = FuzzSelector(address(handler), new bytes4[](all.length));
+        for (uint256 i = 0; i < all.length; ++i) {
+            targets[0].selectors[i] = all[i];
+        }
+    }
+
+    /// NodeStaking's balance covers stake and claims; Settlement's is Σ (deposit − paid); owed never exceeds that; the
+    /// nodes' records follow from `Set`.
+    function invariant_money_history() public view {
+        handler.assertStakeCovered();
+        handler.assertDepositsCovered();
+        handler.assertMirrored();
+    }
+
+    function afterInvariant() external view {
+        handler.requireBusy();
+    }
+}
