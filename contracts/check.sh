@@ -25,9 +25,12 @@ node compile.mjs --check
 platform="$(node -p '`${process.platform}-${process.arch === "x64" ? "amd64" : process.arch}`')"
 forge="node_modules/@foundry-rs/forge-$platform/bin/forge"
 [ -x "$forge" ] || skip "there is no forge for $platform"
+# -vv: the random histories print how often each of their actions succeeded.
 if [ "${1:-}" = --update ]; then
   rm -f snapshots/gas.json
-  "$forge" test
+  "$forge" test -vv
 else
-  FORGE_SNAPSHOT_CHECK=true "$forge" test
+  FORGE_SNAPSHOT_CHECK=true "$forge" test -vv
 fi
+
+node evidence.mjs
