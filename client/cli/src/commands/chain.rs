@@ -1,0 +1,199 @@
+//! `chain`: deploying the contracts, and showing what a chain spec pins.
+
+use super::parse_address;
+use crate::chain::Chain;
+use crate::context::{Context, beside, refuse_existing};
+use crate::deploy::{Deployment, Journal, Terms, TermsError, deploy};
+use crate::failure::Failure;
+use crate::state;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+use windlass_client::{KeyAddress, SecretKey};
+use windlass_protocol::spec::{ChainSpec, ContractPin, FinalityRule};
+use windlass_protocol::{Address, B256, keccak256, wire};
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Put the contracts on a chain and write a signed chain spec; run again after an interruption
+    Deploy(DeployArgs),
+    /// Show the chain spec, once its publisher's signature is checked
+    Spec,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DeployArgs {
+    /// Addresses of the nodes that attest heads, separated by commas; at most 16
+    #[arg(long, value_name = "ADDRESSES", value_delimiter = ',', required = true, value_parser = parse_address)]
+    committee: Vec<Address>,
+    /// Chain spec to write; never overwritten. Progress is kept beside it until all is done
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Key that signs the spec [default: the deploying key]
+    #[arg(long, value_name = "FILE")]
+    publisher_key: Option<PathBuf>,
+    /// Who is paid the fees of names [default: the deploying key's address]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
+    treasury: Option<Address>,
+    /// Registry that this one succeeds
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
+    predecessor: Option<Address>,
+    /// The spec's version: only a higher one replaces another
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    spec_version: u64,
+    /// Blocks between attested heads: 12 to 60 seconds' worth [default: 1]
+    #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..))]
+    head_interval: Option<u64>,
+    /// Take a block as final this many blocks deep, on chains without a `finalized` tag
+    #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..))]
+    finality_depth: Option<u64>,
+    /// For a development chain: short periods, one provider is enough
+    #[arg(long)]
+    dev: bool,
+}
+
+pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Deploy(arguments) => run_deploy(context, arguments).await,
+        Command::Spec => {
+            let spec = context.spec()?;
+            context.output.print(&ShownSpec::new(&spec, spec.publisher(), spec.hash()))
+        }
+    }
+}
+
+async fn run_deploy(context: &Context, arguments: DeployArgs) -> Result<(), Failure> {
+    refuse_existing(&arguments.out)?;
+    let chain = Chain::at(context.rpc()?)?;
+    let deployer = context.key()?;
+    let publisher: SecretKey = match &arguments.publisher_key {
+        None => deployer.clone(),
+        Some(path) => context.open_key(path, &context.passphrase)?,
+    };
+    let terms = terms(&arguments, deployer.address().0)?;
+    let mut journal = Journal::open(&beside(&arguments.out, ".journal"))?;
+    // A clock before 1970 only makes the spec's date wrong, which nothing rests on.
+    let date = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let mut progress = |line: &str| context.output.note(line);
+    let Deployment { spec, signed, eligibility } =
+        deploy(&chain, &deployer, &publisher, &terms, &mut journal, date, &mut progress).await?;
+    if !eligibility.number_is_headers {
+        context
+            .output
+            .note("block.number in contracts isn't the header's on this chain: false heads can't be slashed");
+    }
+    state::write(&arguments.out, &signed.to_bytes()).map_err(|error| {
+        Failure::fault("chain_spec", format!("can't write {}: {error}; run again", arguments.out.display()))
+    })?;
+    journal.finish()?;
+    let mut shown = ShownSpec::new(&spec, publisher.address(), keccak256(wire::encode(&spec)));
+    shown.file = Some(arguments.out);
+    context.output.print(&shown)
+}
+
+fn terms(arguments: &DeployArgs, deployer: Address) -> Result<Terms, TermsError> {
+    let treasury = arguments.treasury.unwrap_or(deployer);
+    let committee = arguments.committee.clone();
+    let mut terms = if arguments.dev {
+        Terms { treasury, ..Terms::development(committee)? }
+    } else {
+        Terms::public(committee, treasury)?
+    };
+    terms.version = arguments.spec_version;
+    terms.predecessor = arguments.predecessor.unwrap_or_default();
+    terms.head_interval = arguments.head_interval.unwrap_or(terms.head_interval);
+    terms.finality = arguments.finality_depth.map_or(terms.finality, FinalityRule::Depth);
+    Ok(terms)
+}
+
+#[derive(Serialize)]
+struct ShownSpec {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<PathBuf>,
+    publisher: String,
+    hash: B256,
+    version: u64,
+    chain_id: u64,
+    genesis_hash: B256,
+    registry: ShownPin,
+    name_registrar: ShownPin,
+    node_staking: Option<ShownPin>,
+    settlement: Option<ShownPin>,
+    deploy_block: u64,
+    committee: Vec<String>,
+    threshold: usize,
+    head_interval: u64,
+    finality: String,
+    max_finality_lag: u64,
+    dev: bool,
+    date: u64,
+}
+
+#[derive(Serialize)]
+struct ShownPin {
+    address: String,
+    code_hash: B256,
+}
+
+impl ShownPin {
+    fn new(pin: ContractPin) -> Self {
+        Self { address: pin.address.to_checksum(None), code_hash: pin.code_hash }
+    }
+
+    fn deployed(pin: ContractPin) -> Option<Self> {
+        (pin != ContractPin::default()).then(|| Self::new(pin))
+    }
+}
+
+impl ShownSpec {
+    fn new(spec: &ChainSpec, publisher: KeyAddress, hash: B256) -> Self {
+        let contracts = spec.contracts;
+        Self {
+            file: None,
+            publisher: publisher.to_string(),
+            hash,
+            version: spec.version,
+            chain_id: spec.chain_id,
+            genesis_hash: spec.genesis_hash,
+            registry: ShownPin::new(contracts.registry),
+            name_registrar: ShownPin::new(contracts.name_registrar),
+            node_staking: ShownPin::deployed(contracts.node_staking),
+            settlement: ShownPin::deployed(contracts.settlement),
+            deploy_block: spec.deploy_block,
+            committee: spec.committee.iter().map(|member| member.to_checksum(None)).collect(),
+            threshold: spec.threshold(spec.committee.len()),
+            head_interval: spec.head_interval,
+            finality: match spec.finality {
+                FinalityRule::Tag => "finalized".to_owned(),
+                FinalityRule::Depth(depth) => format!("{depth} blocks deep"),
+            },
+            max_finality_lag: spec.max_finality_lag,
+            dev: spec.dev,
+            date: spec.date,
+        }
+    }
+}
+
+impl fmt::Display for ShownSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            writeln!(f, "written   {}", file.display())?;
+        }
+        writeln!(f, "publisher {}", self.publisher)?;
+        writeln!(f, "spec      {} (version {})", self.hash, self.version)?;
+        let dev = if self.dev { ", for development" } else { "" };
+        writeln!(f, "chain     {} from genesis {}{dev}", self.chain_id, self.genesis_hash)?;
+        writeln!(f, "registry  {} since block {}", self.registry.address, self.deploy_block)?;
+        writeln!(f, "names     {}", self.name_registrar.address)?;
+        writeln!(
+            f,
+            "committee {} of {} must attest: {}",
+            self.threshold,
+            self.committee.len(),
+            self.committee.join(", ")
+        )?;
+        write!(f, "heads     every {} blocks, final: {}", self.head_interval, self.finality)
+    }
+}

@@ -1,0 +1,192 @@
+//! `publish`: a local TCP service, reachable under this device's key for as long as the command runs.
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::limits::{LOCAL_CONNECT_DEADLINE, MAX_STREAMS};
+use crate::parties::{parse_listed, parse_stream_service};
+use crate::pump::{End, pump};
+use crate::when::spoken;
+use clap::ValueEnum;
+use serde::Serialize;
+use std::fmt;
+use std::net::SocketAddr;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use windlass_client::{Client, Listed, Mode, Policy, Publication, PublishError, Service, Stream};
+use windlass_protocol::authorise::DEFAULT_MAX_AGE;
+
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// Service to publish: tcp/PORT, the port callers ask for
+    #[arg(long, value_name = "SERVICE", value_parser = parse_stream_service)]
+    service: Service,
+    /// Local socket address that serves it
+    #[arg(long, value_name = "HOST:PORT")]
+    to: SocketAddr,
+    /// To whom it is open
+    #[arg(long, value_enum, default_value_t = ModeName::Private)]
+    mode: ModeName,
+    /// With private: a device id or fleet:N that needs no grant; may be repeated
+    #[arg(long, value_name = "WHO", value_parser = parse_listed)]
+    allow: Vec<Listed>,
+    /// With private: only who is allowed here, grants on chain don't count
+    #[arg(long)]
+    no_grants: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+enum ModeName {
+    /// To anyone, unenrolled callers too
+    Public,
+    /// To active devices of this device's fleet
+    Protected,
+    /// To devices with a grant on chain, or allowed here
+    Private,
+}
+
+/// What happens while something is published.
+#[derive(Serialize, Debug)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event {
+    Published {
+        service: String,
+        device: String,
+        to: SocketAddr,
+        mode: &'static str,
+        relays: Vec<String>,
+    },
+    Opened {
+        stream: u64,
+        peer: String,
+        path: String,
+    },
+    Ended {
+        stream: u64,
+        #[serde(flatten)]
+        end: End,
+    },
+    LocalFailed {
+        stream: u64,
+        peer: String,
+        reason: String,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Published { service, device, to, mode, relays } => {
+                write!(
+                    f,
+                    "{service} of {device} leads to {to}, {mode}, through {}; Ctrl-C ends it",
+                    relays.join(", ")
+                )
+            }
+            Self::Opened { stream, peer, path } => write!(f, "stream {stream} opened by {peer}, {path}"),
+            Self::Ended { stream, end } => write!(f, "stream {stream} {end}"),
+            Self::LocalFailed { stream, peer, reason } => {
+                write!(f, "stream {stream} of {peer}: the local service can't be reached: {reason}")
+            }
+        }
+    }
+}
+
+impl From<PublishError> for Failure {
+    fn from(error: PublishError) -> Self {
+        let code = match &error {
+            PublishError::NotActive { .. } => "not_active",
+            PublishError::AlreadyPublished(_) => "already_published",
+            PublishError::TooMany => "too_many",
+            PublishError::NoNode { .. } => "no_node",
+            PublishError::NotReachable { .. } => "not_reachable",
+            PublishError::Stopped => "stopped",
+        };
+        if error.is_proven_no() { Self::no(code, error) } else { Self::fault(code, error) }
+    }
+}
+
+impl Args {
+    fn policy(&self, max_age: Option<u64>) -> Result<Policy, Failure> {
+        let private = self.mode == ModeName::Private;
+        if !private && (!self.allow.is_empty() || self.no_grants) {
+            return Err(Failure::fault("usage", "--allow and --no-grants are about --mode private"));
+        }
+        let mode = match self.mode {
+            ModeName::Public => Mode::Public,
+            ModeName::Protected => Mode::Protected,
+            ModeName::Private => Mode::Private { grants: !self.no_grants, list: self.allow.clone() },
+        };
+        Ok(Policy { mode, max_age: max_age.unwrap_or(DEFAULT_MAX_AGE) })
+    }
+
+    fn mode_name(&self) -> &'static str {
+        match self.mode {
+            ModeName::Public => "public",
+            ModeName::Protected => "protected",
+            ModeName::Private => "private",
+        }
+    }
+}
+
+pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), Failure> {
+    let policy = arguments.policy(context.max_age())?;
+    let spec = context.spec()?;
+    let key = context.key()?;
+    let client = context.device_client(&spec, key).await?;
+    let mut publication = client.publish(arguments.service, policy).await?;
+    context.output.print(&published(&client, &publication, &arguments))?;
+    if !context.output.json {
+        context.output.note(&format!(
+            "revocations bite within {} here",
+            spoken(context.max_age().unwrap_or(DEFAULT_MAX_AGE))
+        ));
+    }
+    let served = serve(context, &mut publication, arguments.to).await;
+    drop(publication);
+    client.shutdown().await;
+    served
+}
+
+fn published(client: &Client, publication: &Publication, arguments: &Args) -> Event {
+    Event::Published {
+        service: arguments.service.to_string(),
+        device: client.device_id().to_string(),
+        to: arguments.to,
+        mode: arguments.mode_name(),
+        relays: publication.relays().iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// Serves streams until the client ends or nobody reads our output.
+async fn serve(context: &Context, publication: &mut Publication, to: SocketAddr) -> Result<(), Failure> {
+    let mut streams: JoinSet<Event> = JoinSet::new();
+    let mut count = 0;
+    loop {
+        tokio::select! {
+            accepted = publication.accept(), if streams.len() < MAX_STREAMS => {
+                let Some(stream) = accepted else { return Ok(()) };
+                count += 1;
+                let (peer, path) = (stream.peer().to_string(), stream.path().to_string());
+                context.output.print(&Event::Opened { stream: count, peer, path })?;
+                streams.spawn(connect(stream, to, count));
+            }
+            Some(ended) = streams.join_next() => {
+                // A task can't be cancelled here, and one that panicked has been reported by the runtime.
+                if let Ok(event) = ended {
+                    context.output.print(&event)?;
+                }
+            }
+        }
+    }
+}
+
+async fn connect(stream: Stream, to: SocketAddr, number: u64) -> Event {
+    let peer = stream.peer().to_string();
+    let failed = |reason: String| Event::LocalFailed { stream: number, peer, reason };
+    match timeout(LOCAL_CONNECT_DEADLINE, TcpStream::connect(to)).await {
+        Ok(Ok(socket)) => Event::Ended { stream: number, end: pump(stream, socket).await },
+        Ok(Err(error)) => failed(format!("{to}: {error}")),
+        Err(_) => failed(format!("{to}: no answer within {} s", LOCAL_CONNECT_DEADLINE.as_secs())),
+    }
+}
