@@ -207,11 +207,11 @@ impl Asker {
         let latency = started.elapsed();
         let proof = self.verify(&request.questions, &frame)?;
         let head = proof.bundle.head();
-        self.heads.advance(head)?;
         let age = head.age(self.verifier.now());
         if age > self.max_age {
             return Err(Rejection::TooOld { age, max_age: self.max_age });
         }
+        self.heads.advance(head)?;
         let value = read(&proof.bundle, &proof.routes)?;
         self.guard.observe(&proof.bundle);
         self.pool.served(node, latency);

@@ -129,7 +129,7 @@ impl Builder {
         }
         let stop = CancellationToken::new();
         let (listening, direct) = tokio::sync::watch::channel(Vec::new());
-        let (network, network_task) = Network::new(swarm, listening, stop.clone());
+        let (network, network_task) = Network::new(swarm, control.clone(), listening, stop.clone());
         let committee = Committee::first(&self.spec);
         let guard = Guard::new(self.clock.clone());
         let asker = Arc::new(Asker {

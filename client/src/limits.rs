@@ -83,3 +83,6 @@ pub const COMMANDS: usize = 64;
 
 /// Time for all tasks to end at shutdown; what is left then is aborted.
 pub const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// Time for connections to send their last bytes at shutdown; twice, the relayed ones going first.
+pub const DRAIN: Duration = Duration::from_secs(1);

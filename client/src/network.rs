@@ -1,13 +1,19 @@
 //! The task that owns the swarm: it polls, listens through relays, and reports which reservations stand.
 //!
-//! Streams and their bytes never come through here, and nothing is awaited but the swarm and the inbox.
+//! Streams and their bytes never come through here, and nothing is awaited but the swarm and the inbox. When
+//! it stops it closes what is connected, so that bytes already written still arrive.
 
-use crate::{limits::COMMANDS, pool::Node};
+use crate::{
+    limits::{COMMANDS, DRAIN},
+    pool::Node,
+};
 use futures::StreamExt;
-use libp2p::{Multiaddr, Swarm, core::transport::ListenerId, multiaddr::Protocol, swarm::SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm, core::transport::ListenerId, multiaddr::Protocol, swarm::SwarmEvent};
 use std::collections::HashMap;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use windlass_p2p::Control;
 use windlass_p2p::swarm::{DeviceBehaviour, DeviceEvent, close_if_dead};
 
 /// How a reservation stands.
@@ -46,12 +52,19 @@ impl Drop for Reservation {
 impl Network {
     pub(crate) fn new(
         swarm: Swarm<DeviceBehaviour>,
+        control: Control,
         direct: watch::Sender<Vec<Multiaddr>>,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (commands, inbox) = mpsc::channel(COMMANDS);
-        let task =
-            Task { swarm, inbox, commands: commands.downgrade(), reservations: HashMap::new(), direct };
+        let task = Task {
+            swarm,
+            control,
+            inbox,
+            commands: commands.downgrade(),
+            reservations: HashMap::new(),
+            direct,
+        };
         (Self { commands }, task.run(stop))
     }
 
@@ -67,6 +80,7 @@ impl Network {
 
 struct Task {
     swarm: Swarm<DeviceBehaviour>,
+    control: Control,
     inbox: mpsc::Receiver<Command>,
     commands: mpsc::WeakSender<Command>,
     reservations: HashMap<ListenerId, watch::Sender<Reserved>>,
@@ -78,13 +92,35 @@ impl Task {
     async fn run(mut self, stop: CancellationToken) {
         loop {
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 command = self.inbox.recv() => match command {
                     Some(command) => self.execute(command),
-                    None => return,
+                    None => break,
                 },
                 event = self.swarm.select_next_some() => self.on_event(event),
             }
+        }
+        // Relayed connections first: their last bytes go through the others.
+        let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        let is_relayed = |peer: &PeerId| self.control.connections(peer).iter().any(|c| c.path.is_relayed());
+        let (relayed, direct): (Vec<PeerId>, Vec<PeerId>) = connected.into_iter().partition(is_relayed);
+        self.close(&relayed).await;
+        self.close(&direct).await;
+    }
+
+    /// Closes the connections with these peers and drives the swarm until they are, within [`DRAIN`].
+    async fn close(&mut self, peers: &[PeerId]) {
+        for peer in peers {
+            // One that is gone already needs no closing.
+            let _ = self.swarm.disconnect_peer_id(*peer);
+        }
+        let closed = async {
+            while peers.iter().any(|peer| self.swarm.is_connected(peer)) {
+                self.swarm.select_next_some().await;
+            }
+        };
+        if timeout(DRAIN, closed).await.is_err() {
+            tracing::debug!(after = ?DRAIN, "gave up closing connections in order");
         }
     }
 

@@ -304,7 +304,7 @@ impl Shared {
                 tokio::select! {
                     message = inbox.recv() => match message {
                         Some(message) => {
-                            message.drop.iter().for_each(|slot| drop(slots.remove(slot)));
+                            slots.retain(|slot| !message.drop.contains(slot));
                             slots.extend(message.add);
                         }
                         None => return Io::Ok(()),

@@ -308,6 +308,21 @@ async fn when_the_relay_dies_the_next_stream_takes_another() {
 }
 
 #[tokio::test]
+async fn with_consent_of_both_ends_the_path_is_direct() {
+    let world = World::new();
+    let nodes = vec![FakeNode::start(&world, 10, Manner::Honest).await];
+    let start = async |seed: u8| {
+        let builder = Client::builder(world.spec.clone(), key(seed)).nodes([nodes[0].multiaddr.clone()]);
+        builder.direct(true).start().await.unwrap()
+    };
+    let (publisher, caller) = (start(20).await, start(21).await);
+    let mut publication = publisher.publish(SERVICE, Policy::default()).await.unwrap();
+    let lamp = lamp();
+    let (near, far) = tokio::join!(caller.open(&lamp, SERVICE), publication.accept());
+    assert!(!near.unwrap().path().is_relayed() && !far.unwrap().path().is_relayed());
+}
+
+#[tokio::test]
 async fn a_caller_beyond_the_queue_is_told_busy() {
     let scene = Scene::new(Policy::default()).await;
     let caller = scene.caller(21).await;
