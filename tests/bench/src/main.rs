@@ -1,7 +1,7 @@
 //! Figures of Windlass's peers on this machine: throughput of one stream, and the time from dialling to
 //! the first byte back, for raw TCP, stock rust-libp2p and iroh, direct and through their relays.
 //!
-//! `peers run` starts each system as separate processes of this same program (`relay`, `listen`,
+//! `peers run` starts each system as separate processes of this same program (`network`, `listen`,
 //! `dial`), round after round over all systems, so that a change in the machine's mood meets all of them
 //! alike, and prints medians. It never judges: figures, no verdicts.
 
@@ -36,15 +36,16 @@ enum Command {
         #[arg(long, default_value = "")]
         only: String,
     },
-    /// One process of a measurement: forwards for the other two. Ends when its standard input does.
+    /// One process of a measurement: what the other two need, a relay or a network. Ends when its standard
+    /// input does.
     #[command(hide = true)]
-    Relay { system: String },
+    Network { system: String },
     /// One process of a measurement: accepts streams. Ends when its standard input does.
     #[command(hide = true)]
     Listen {
         system: String,
         #[arg(long)]
-        relay: Option<String>,
+        network: Option<String>,
     },
     /// One process of a measurement: opens streams, holds the clock, prints its samples as JSON.
     #[command(hide = true)]
@@ -52,7 +53,7 @@ enum Command {
         system: String,
         contact: String,
         #[arg(long)]
-        relay: Option<String>,
+        network: Option<String>,
         #[command(flatten)]
         effort: Effort,
     },
@@ -62,13 +63,13 @@ enum Command {
 async fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Run { quick, only } => run(quick, &only).await,
-        Command::Relay { system } => part::serve(system::named(&system)?.relay().await?).await,
-        Command::Listen { system, relay } => {
-            part::serve(system::named(&system)?.listen(relay.as_deref()).await?).await
+        Command::Network { system } => part::serve(system::named(&system)?.network().await?).await,
+        Command::Listen { system, network } => {
+            part::serve(system::named(&system)?.listen(network.as_deref()).await?).await
         }
-        Command::Dial { system, contact, relay, effort } => {
+        Command::Dial { system, contact, network, effort } => {
             let system = system::named(&system)?;
-            let sample = workload::measure(system, &contact, relay.as_deref(), effort).await?;
+            let sample = workload::measure(system, &contact, network.as_deref(), effort).await?;
             println!("{}", serde_json::to_string(&sample)?);
             Ok(())
         }
@@ -97,17 +98,17 @@ async fn run(quick: bool, only: &str) -> Result<()> {
 /// One measurement of one system, in processes of its own that end with it.
 async fn round_of(system: &dyn System, effort: Effort) -> Result<workload::Sample> {
     let label = system.label();
-    let relay = match system.relayed() {
-        true => Some(Part::start(&["relay", label]).await?),
+    let network = match system.has_network() {
+        true => Some(Part::start(&["network", label]).await?),
         false => None,
     };
-    let through: Vec<&str> = relay.iter().flat_map(|relay| ["--relay", relay.contact()]).collect();
+    let through: Vec<&str> = network.iter().flat_map(|network| ["--network", network.contact()]).collect();
     let listener = Part::start(&[&["listen", label][..], &through].concat()).await?;
     let arguments = [&["dial", label, listener.contact()][..], &through].concat();
     let line = part::output(&arguments, &effort.to_arguments()).await?;
     listener.stop().await?;
-    if let Some(relay) = relay {
-        relay.stop().await?;
+    if let Some(network) = network {
+        network.stop().await?;
     }
     serde_json::from_str(&line).context("the dialling process printed no sample")
 }

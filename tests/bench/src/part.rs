@@ -9,12 +9,13 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
 
-/// Time a part has to say how to reach it; iroh looks for its relay first.
-const READY: Duration = Duration::from_secs(30);
+/// Time a part has to say how to reach it; iroh looks for its relay first, Windlass starts a
+/// chain, deploys its contracts and mirrors them.
+const READY: Duration = Duration::from_secs(60);
 /// Time one round's measurement may take before it counts as hung.
 const MEASURE: Duration = Duration::from_secs(180);
 
-/// A running relay or listener.
+/// A running network or listener.
 pub struct Part {
     child: Child,
     input: ChildStdin,

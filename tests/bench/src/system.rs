@@ -1,7 +1,7 @@
 //! What a system must offer to be measured, and the list of those that are. A new one is a file in
 //! `systems` and a line in `ALL`.
 
-use crate::systems::{iroh, libp2p, raw};
+use crate::systems::{iroh, libp2p, raw, windlass};
 use anyhow::{Result, anyhow};
 use futures::future::BoxFuture;
 use std::any::Any;
@@ -10,8 +10,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// Every system, in the order of the table.
 pub const ALL: &[&dyn System] = &[
     &raw::Tcp,
+    &windlass::Windlass { relayed: false },
     &libp2p::Stock { relayed: false },
     &iroh::Iroh { relayed: false },
+    &windlass::Windlass { relayed: true },
     &libp2p::Stock { relayed: true },
     &iroh::Iroh { relayed: true },
 ];
@@ -38,15 +40,15 @@ pub struct Running {
 pub trait System: Sync {
     /// Its name in the table and on the command line.
     fn label(&self) -> &'static str;
-    /// Whether its streams go through a third process.
-    fn relayed(&self) -> bool;
-    /// Starts the relay.
-    fn relay(&self) -> BoxFuture<'_, Result<Running>>;
+    /// Whether its two ends need anything between or beside them: a relay, or a whole network.
+    fn has_network(&self) -> bool;
+    /// Starts that.
+    fn network(&self) -> BoxFuture<'_, Result<Running>>;
     /// Starts accepting; each stream is given to `workload::serve`.
-    fn listen<'a>(&'a self, relay: Option<&'a str>) -> BoxFuture<'a, Result<Running>>;
-    /// Readies one dialling endpoint, its standing connection to the relay included: what a device has
+    fn listen<'a>(&'a self, network: Option<&'a str>) -> BoxFuture<'a, Result<Running>>;
+    /// Readies one dialling endpoint, its standing connection to the network included: what a device has
     /// before it wants anything.
-    fn dialler<'a>(&'a self, relay: Option<&'a str>) -> BoxFuture<'a, Result<Box<dyn Dialler>>>;
+    fn dialler<'a>(&'a self, network: Option<&'a str>) -> BoxFuture<'a, Result<Box<dyn Dialler>>>;
 }
 
 /// An endpoint that connects once.

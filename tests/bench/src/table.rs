@@ -39,7 +39,7 @@ pub fn render(rows: &[(&str, &Samples)], rounds: u32, effort: Effort) -> String 
     let _ = writeln!(
         text,
         "\nMedians of {rounds} interleaved rounds, each {} MiB on one stream and {} connections, between processes \
-         on loopback. Relayed diallers already hold their connection to the relay when the clock starts.",
+         on loopback. Diallers that need a relay or a node are already connected to it when the clock starts.",
         effort.mebibytes, effort.connections,
     );
     text

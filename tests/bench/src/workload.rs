@@ -86,23 +86,23 @@ async fn sink(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Result<()> {
 pub async fn measure(
     system: &dyn System,
     contact: &str,
-    relay: Option<&str>,
+    network: Option<&str>,
     effort: Effort,
 ) -> Result<Sample> {
     let mut connect_milliseconds = Vec::new();
     for number in 0..WARM_UP_CONNECTIONS + effort.connections {
-        let milliseconds = connect_and_echo(system, contact, relay).await.context("connecting")?;
+        let milliseconds = connect_and_echo(system, contact, network).await.context("connecting")?;
         if number >= WARM_UP_CONNECTIONS {
             connect_milliseconds.push(milliseconds);
         }
     }
     let megabytes_per_second =
-        throughput(system, contact, relay, effort.mebibytes << 20).await.context("sending")?;
+        throughput(system, contact, network, effort.mebibytes << 20).await.context("sending")?;
     Ok(Sample { megabytes_per_second, connect_milliseconds })
 }
 
-async fn connect_and_echo(system: &dyn System, contact: &str, relay: Option<&str>) -> Result<f64> {
-    let mut dialler = system.dialler(relay).await?;
+async fn connect_and_echo(system: &dyn System, contact: &str, network: Option<&str>) -> Result<f64> {
+    let mut dialler = system.dialler(network).await?;
     let started = Instant::now();
     let mut stream = dialler.open(contact).await?;
     stream.write_all(&[ECHO, 7]).await?;
@@ -117,8 +117,8 @@ async fn connect_and_echo(system: &dyn System, contact: &str, relay: Option<&str
     Ok(taken.as_secs_f64() * 1e3)
 }
 
-async fn throughput(system: &dyn System, contact: &str, relay: Option<&str>, bytes: u64) -> Result<f64> {
-    let mut dialler = system.dialler(relay).await?;
+async fn throughput(system: &dyn System, contact: &str, network: Option<&str>, bytes: u64) -> Result<f64> {
+    let mut dialler = system.dialler(network).await?;
     let mut stream = dialler.open(contact).await?;
     stream.write_u8(SINK).await?;
     send_batch(&mut stream, WARM_UP).await?;

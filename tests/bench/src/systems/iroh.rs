@@ -22,11 +22,11 @@ impl System for Iroh {
         if self.relayed { "iroh 1.4 through iroh-relay" } else { "iroh 1.4, direct (QUIC)" }
     }
 
-    fn relayed(&self) -> bool {
+    fn has_network(&self) -> bool {
         self.relayed
     }
 
-    fn relay(&self) -> BoxFuture<'_, Result<Running>> {
+    fn network(&self) -> BoxFuture<'_, Result<Running>> {
         async {
             let mut config = ServerConfig::default();
             config.relay = Some(RelayConfig::new((Ipv4Addr::LOCALHOST, 0)));

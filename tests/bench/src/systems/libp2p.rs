@@ -46,11 +46,11 @@ impl System for Stock {
         }
     }
 
-    fn relayed(&self) -> bool {
+    fn has_network(&self) -> bool {
         self.relayed
     }
 
-    fn relay(&self) -> BoxFuture<'_, Result<Running>> {
+    fn network(&self) -> BoxFuture<'_, Result<Running>> {
         async {
             let mut swarm = forwarder()?;
             let address = listening(&mut swarm).await?;

@@ -3,3 +3,4 @@
 pub mod iroh;
 pub mod libp2p;
 pub mod raw;
+pub mod windlass;

@@ -14,12 +14,12 @@ impl System for Tcp {
         "raw TCP"
     }
 
-    fn relayed(&self) -> bool {
+    fn has_network(&self) -> bool {
         false
     }
 
-    fn relay(&self) -> BoxFuture<'_, Result<Running>> {
-        async { bail!("raw TCP has no relay") }.boxed()
+    fn network(&self) -> BoxFuture<'_, Result<Running>> {
+        async { bail!("raw TCP needs no network") }.boxed()
     }
 
     fn listen<'a>(&'a self, _: Option<&'a str>) -> BoxFuture<'a, Result<Running>> {
