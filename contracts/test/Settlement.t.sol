@@ -101,6 +101,16 @@ contract ChannelTest is SettlementBase {
         settlement.openChannel{value: 1}(fleet, node.addr, PRICE, CAP);
     }
 
+    function test_a_deposit_fits_its_record() public {
+        uint256 tooMuch = uint256(type(uint128).max) + 1;
+        vm.deal(operator.addr, 2 * tooMuch);
+        refused(operator, ISettlement.BadAmount.selector);
+        settlement.openChannel{value: tooMuch}(fleet, node.addr, PRICE, CAP);
+        open();
+        refused(operator, ISettlement.BadAmount.selector);
+        settlement.topUp{value: tooMuch}(fleet, node.addr);
+    }
+
     function test_nothing_works_on_a_channel_that_does_not_exist() public {
         bytes4 none = ISettlement.NoSuchChannel.selector;
         refused(operator, none);

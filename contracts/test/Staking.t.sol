@@ -197,6 +197,26 @@ contract StakingTest is StakingBase {
         vm.assertEq(uint256(nodeOf(node.addr).stake), STAKE + 1);
     }
 
+    function test_contradictory_terms_are_refused() public {
+        vm.expectRevert(INodeStaking.BadAges.selector);
+        this.deployTerms(1, INodeStaking.Ages(1, 1, 1));
+        vm.expectRevert(INodeStaking.BadStake.selector);
+        this.deployTerms(0, INodeStaking.Ages(2, 1, 1));
+        this.deployTerms(1, INodeStaking.Ages(2, 0, 0));
+    }
+
+    function deployTerms(uint96 minStake, INodeStaking.Ages calldata ages) external {
+        create("NodeStaking", abi.encode(registry, GENESIS, true, minStake, ages));
+    }
+
+    function test_a_stake_fits_its_record() public {
+        ISigned.Signature memory yes = nodeConsent(node, owner.addr);
+        uint256 tooMuch = uint256(type(uint96).max) + 1;
+        vm.deal(owner.addr, tooMuch);
+        refused(owner, INodeStaking.BadStake.selector);
+        staking.register{value: tooMuch}(node.addr, FOREVER, yes);
+    }
+
     // ---- committees -------------------------------------------------------------------------------------------
 
     function epochNow() internal view returns (uint32) {
@@ -364,6 +384,13 @@ contract SlashingTest is StakingBase {
         vm.chainId(1);
         vm.expectRevert(ISigned.BadSignature.selector);
         staking.reportTwoHeads(node.addr, a, sa, b, sb);
+    }
+
+    function test_a_false_head_signed_by_somebody_else_convicts_nobody() public {
+        INodeStaking.Head memory future = head(uint64(block.number) + 1, A);
+        ISigned.Signature memory theirs = signHead(stranger, future);
+        vm.expectRevert(ISigned.BadSignature.selector);
+        staking.reportFalseHead(node.addr, future, theirs);
     }
 
     function test_who_never_was_a_node_is_not_convicted() public {
