@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 
-use super::host::{HasStreams, Host, node};
+use super::host::{HasStreams, Host, node, soon};
 use crate::{
     streams::{Incoming, PeerStream},
     swarm::NodeBehaviour,
@@ -30,7 +30,7 @@ async fn pair() -> Pair {
 
 async fn read_all(stream: &mut PeerStream) -> Result<Vec<u8>, (ErrorKind, Vec<u8>)> {
     let mut bytes = Vec::new();
-    match stream.read_to_end(&mut bytes).await {
+    match soon(stream.read_to_end(&mut bytes)).await {
         Ok(_) => Ok(bytes),
         Err(error) => Err((error.kind(), bytes)),
     }
@@ -117,9 +117,8 @@ async fn waiting_reads_and_writes_wake_when_the_connection_dies() {
         }
     };
     let stuck_read = async { read.read(&mut [0]).await.unwrap_err().kind() };
-    let (written, read, ()) = tokio::join!(stuck_write, stuck_read, async {
-        kill_when_idle(&caller, &callee).await;
-    });
+    let killer = kill_when_idle(&caller, &callee);
+    let (written, read, ()) = soon(async { tokio::join!(stuck_write, stuck_read, killer) }).await;
     assert_eq!((written, read), (ErrorKind::ConnectionReset, ErrorKind::ConnectionReset));
 }
 

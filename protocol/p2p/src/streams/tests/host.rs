@@ -114,7 +114,7 @@ impl<B: HasStreams> Host<B> {
     /// Listens at `address` and returns where that came to be.
     pub(super) async fn listen(&mut self, address: Multiaddr) -> Multiaddr {
         self.with(|swarm| swarm.listen_on(address).unwrap()).await;
-        tokio::time::timeout(LONG, self.addresses.recv()).await.unwrap().unwrap()
+        soon(self.addresses.recv()).await.unwrap()
     }
 
     /// Listens on loopback.
@@ -138,7 +138,7 @@ impl<B: HasStreams> Host<B> {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(LONG, reached).await.unwrap();
+        soon(reached).await;
     }
 
     pub(super) fn accept(&self, queue: usize) -> Incoming {
@@ -174,11 +174,16 @@ pub(super) async fn relay(seed: u8) -> (Host<NodeBehaviour>, Multiaddr) {
     (relay, named)
 }
 
+/// Waits for what must come soon; a test that waits in vain fails instead of hanging.
+pub(super) async fn soon<T>(outcome: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LONG, outcome).await.unwrap()
+}
+
 /// Sends `bytes`, closes this side, and returns what comes back until the other side closes.
 pub(super) async fn echoed(stream: &mut PeerStream, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     stream.write_all(bytes).await?;
     stream.close().await?;
     let mut back = Vec::new();
-    stream.read_to_end(&mut back).await?;
+    soon(stream.read_to_end(&mut back)).await?;
     Ok(back)
 }

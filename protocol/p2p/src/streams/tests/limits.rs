@@ -7,7 +7,7 @@ use std::{
 
 use futures::{AsyncReadExt, AsyncWrite, FutureExt, poll};
 
-use super::host::{ECHO, LONG, echoed, node, node_with};
+use super::host::{ECHO, echoed, node, node_with, soon};
 use crate::streams::{Limits, OpenError, Stage};
 
 fn one_stream(waiting_per_peer: usize) -> Limits {
@@ -71,7 +71,7 @@ async fn a_full_queue_resets_new_streams_and_counts_them() {
     let mut incoming = callee.accept(1);
     let mut taken = caller.open(callee.peer, &at).await.unwrap();
     let mut beyond = caller.open(callee.peer, &at).await.unwrap();
-    let reset = beyond.read(&mut [0]).await.unwrap_err();
+    let reset = soon(beyond.read(&mut [0])).await.unwrap_err();
     assert_eq!(reset.kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!((incoming.refused(), callee.control.refused()), (1, 1));
 
@@ -98,7 +98,7 @@ async fn a_peer_holds_no_more_inbound_streams_than_allowed() {
     let _first = caller.open(callee.peer, &at).await.unwrap();
     let _second = caller.open(callee.peer, &at).await.unwrap();
     let mut third = caller.open(callee.peer, &at).await.unwrap();
-    assert!(third.read(&mut [0]).await.is_err());
+    assert!(soon(third.read(&mut [0])).await.is_err());
     assert_eq!(callee.control.refused(), 1);
 
     // Dropping one on the callee's side makes room.
@@ -156,6 +156,6 @@ async fn streams_beyond_the_limit_wait_and_then_open() {
             assert_eq!(echoed(&mut stream, &[number]).await.unwrap(), [number]);
         }
     });
-    tokio::time::timeout(LONG, futures::future::join_all(calls)).await.unwrap();
+    soon(futures::future::join_all(calls)).await;
     caller.until(|usage| usage.waiting == 0 && usage.connections == 1).await;
 }
