@@ -191,7 +191,11 @@ async fn run_up(arguments: UpArguments) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(130));
         }
     };
-    if arguments.json { println!("{}", description(&testnet)) } else { print_table(&testnet) }
+    if arguments.json {
+        println!("{}", description(&testnet))
+    } else {
+        print_table(&testnet)
+    }
     loop {
         let ended: NetworkError = tokio::select! {
             interrupted = tokio::signal::ctrl_c() => {

@@ -1,1 +1,16 @@
-//! windlass-tests
+//! Scenarios across all of Windlass, against real processes on loopback: the harness they share, the
+//! demo's story step by step, and a node that lies.
+//!
+//! | module | owns |
+//! | --- | --- |
+//! | [`windlass`] | running the command line as a person would, reading what it prints |
+//! | [`site`] | the HTTP server that a device publishes |
+//! | [`story`] | the demo's steps, each with what it shows |
+//! | [`evil`] | a node that lies |
+//!
+//! Nothing here is part of the product.
+
+pub mod evil;
+pub mod site;
+pub mod story;
+pub mod windlass;

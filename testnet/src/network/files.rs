@@ -44,9 +44,12 @@ impl Files {
     pub(super) fn create(directory: Option<&Path>, nodes: usize) -> Result<Self, NetworkError> {
         let temporary = match directory {
             Some(_) => None,
-            None => Some(tempfile::Builder::new().prefix("windlass-").tempdir().map_err(|source| {
-                NetworkError::file(&std::env::temp_dir(), source)
-            })?),
+            None => Some(
+                tempfile::Builder::new()
+                    .prefix("windlass-")
+                    .tempdir()
+                    .map_err(|source| NetworkError::file(&std::env::temp_dir(), source))?,
+            ),
         };
         let directory = match (&temporary, directory) {
             (Some(temporary), _) => temporary.path().to_owned(),
@@ -180,7 +183,8 @@ impl Files {
         publisher: KeyAddress,
     ) -> Result<(SecretKey, DeviceFiles), NetworkError> {
         let key = self.random_key(name)?;
-        let profile = self.write(&format!("{name}.toml"), &self.profile_text(name, rpc_url, nodes, publisher))?;
+        let profile =
+            self.write(&format!("{name}.toml"), &self.profile_text(name, rpc_url, nodes, publisher))?;
         Ok((key, DeviceFiles { key: self.key(name), profile }))
     }
 }

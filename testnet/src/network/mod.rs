@@ -13,9 +13,11 @@
 //! ```
 
 mod files;
+mod health;
 mod part;
 
 pub use files::DeviceFiles;
+pub use health::health;
 pub use part::Part;
 
 use crate::chain::Finality;
@@ -32,11 +34,14 @@ pub const MAX_NODES: usize = windlass_protocol::spec::MAX_COMMITTEE;
 /// Most devices made at the start; more can be enrolled with `windlass`.
 pub const MAX_DEVICES: usize = 100;
 
+/// How long nodes may take to mirror the registry and attest a head.
+const HEALTHY_WITHIN: Duration = Duration::from_secs(30);
+
 /// Why the network does not start or run.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
     /// A file or program.
-    #[error("cannot use {path}: {source}")]
+    #[error("cannot use {}: {source}", .path.display())]
     File {
         /// Which.
         path: PathBuf,
@@ -51,7 +56,7 @@ pub enum NetworkError {
     #[error(transparent)]
     ReadKey(#[from] windlass_keyfile::ReadError),
     /// A part ended, or did not say in time that it is ready.
-    #[error("{part} did not start ({}); the end of {log}:\n{tail}", status_text(status))]
+    #[error("{part} ended or did not start ({}); the end of {}:\n{tail}", status_text(status), .log.display())]
     Part {
         /// Which.
         part: String,
@@ -79,6 +84,16 @@ pub enum NetworkError {
         command: String,
         /// What it printed.
         message: String,
+    },
+    /// A node that does not get to an attested head.
+    #[error("{part} serves no attested head; its health is {said} and its log {}", .log.display())]
+    Unhealthy {
+        /// Which.
+        part: String,
+        /// Its health.
+        said: String,
+        /// Where its log is.
+        log: PathBuf,
     },
     /// More nodes or devices than are made.
     #[error("{asked} {what} are more than the {most} this makes, or none at all")]
@@ -181,6 +196,7 @@ impl Builder {
             testnet.nodes.push(None);
             testnet.start_node(index).await?;
         }
+        testnet.wait_healthy().await?;
         testnet.lap("the nodes", &mut since);
         testnet.files.write_profile(&testnet.rpc_url, &testnet.multiaddrs())?;
         if self.devices > 0 {
@@ -358,6 +374,7 @@ impl Testnet {
         }
         let committee: Vec<String> =
             self.files.node_addresses().iter().map(|address| address.to_string()).collect();
+        let key = self.files.key("operator");
         let arguments = [
             "chain",
             "deploy",
@@ -367,7 +384,7 @@ impl Testnet {
             "--committee",
             &committee.join(","),
             "--key",
-            &self.files.key("operator").to_string_lossy(),
+            &key.to_string_lossy(),
             "--out",
             &spec.to_string_lossy(),
         ];
@@ -377,7 +394,8 @@ impl Testnet {
     /// Starts the node at this place, or starts it again after it was killed.
     pub async fn start_node(&mut self, index: usize) -> Result<(), NetworkError> {
         let name = format!("node-{}", index + 1);
-        let config = self.files.write_node_config(index, &self.rpc_url, &self.multiaddrs(), self.publisher())?;
+        let config =
+            self.files.write_node_config(index, &self.rpc_url, &self.multiaddrs(), self.publisher())?;
         let arguments = [
             "node".to_owned(),
             "run".to_owned(),
@@ -396,6 +414,18 @@ impl Testnet {
         self.files.keep_port(index, &multiaddr);
         let admin = part.ready_text("admin")?;
         self.nodes[index] = Some(NodePart { part, multiaddr, admin });
+        Ok(())
+    }
+
+    /// Waits until every node that runs serves an attested head.
+    pub async fn wait_healthy(&self) -> Result<(), NetworkError> {
+        for node in self.nodes.iter().flatten() {
+            health::healthy(&node.admin, HEALTHY_WITHIN).await.map_err(|said| NetworkError::Unhealthy {
+                part: node.part.name().to_owned(),
+                said: said.to_string(),
+                log: node.part.log().to_owned(),
+            })?;
+        }
         Ok(())
     }
 

@@ -74,13 +74,12 @@ pub(crate) struct ConsentArgs {
 }
 
 #[derive(Args, Debug)]
-#[group(id = "by", required = true, multiple = false, args = ["device_key", "consent"])]
 pub(crate) struct EnrolArgs {
     /// Fleet to enrol in
     #[arg(long, value_name = "N", value_parser = parse_fleet)]
     fleet: u64,
     /// The device's key file, if it is here: its consent is signed at once
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", required_unless_present = "consent", conflicts_with = "consent")]
     device_key: Option<PathBuf>,
     /// Passphrase file of the device's key [default: as of the operator's]
     #[arg(long, value_name = "FILE", requires = "device_key")]

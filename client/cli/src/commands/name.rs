@@ -63,12 +63,11 @@ pub(crate) struct RegisterArgs {
 }
 
 #[derive(Args, Debug)]
-#[group(id = "to", required = true, multiple = false, args = ["target", "clear"])]
 pub(crate) struct SetTargetArgs {
     /// The name
     name: Name,
     /// Device id (or another address) to point at
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address, required_unless_present = "clear", conflicts_with = "clear")]
     target: Option<Address>,
     /// Point at nothing
     #[arg(long)]

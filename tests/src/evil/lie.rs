@@ -1,0 +1,113 @@
+//! The lies: each takes an honest answer and returns a false one.
+
+use windlass_protocol::bundle::Bundle;
+use windlass_protocol::head::Attestation;
+use windlass_protocol::message::resolve::Response;
+use windlass_protocol::{B256, Bytes, SecretKey, keccak256};
+
+/// A way to lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Lie {
+    /// Another value in the proven leaf.
+    WrongValue,
+    /// The last trie node left out.
+    TruncatedProof,
+    /// The leaf cut out of its branch, as if the slot were empty.
+    ForgedAbsence,
+    /// A genuine answer from before.
+    StaleHead,
+    /// Signatures of somebody outside the committee.
+    Unattested,
+    /// One genuine signature, below the threshold.
+    TooFew,
+    /// A header with another state root under genuine signatures.
+    ForgedHeader,
+    /// Trie nodes that nobody asked for.
+    Padded,
+    /// Bytes that are no answer.
+    Garbage,
+    /// No answer at all.
+    Silence,
+}
+
+impl Lie {
+    /// The false answer for an honest one.
+    pub fn falsify(self, honest: Response, recorded: Option<&Response>, key: &SecretKey) -> Response {
+        if let (Self::StaleHead, Some(recorded)) = (self, recorded) {
+            return recorded.clone();
+        }
+        let Response::Proven { mut bundle, routes } = honest else {
+            return honest;
+        };
+        match self {
+            Self::WrongValue => wrong_value(&mut bundle),
+            Self::TruncatedProof => drop(bundle.storage.pop()),
+            Self::ForgedAbsence => forged_absence(&mut bundle),
+            Self::Unattested => unattested(&mut bundle, key),
+            Self::TooFew => bundle.attestations.truncate(1),
+            Self::ForgedHeader => forged_header(&mut bundle),
+            Self::Padded => bundle.storage.push(Bytes::from_static(&[0xc0])),
+            Self::StaleHead | Self::Garbage | Self::Silence => {}
+        }
+        Response::Proven { bundle, routes }
+    }
+}
+
+/// Trie nodes that are leaves or extensions have two items, branches seventeen.
+fn is_leaf(node: &Bytes) -> bool {
+    rlp::Rlp::new(node).item_count() == Ok(2)
+}
+
+/// Flips a bit in a leaf's value, which ends the node.
+fn wrong_value(bundle: &mut Bundle) {
+    for node in bundle.storage.iter_mut().filter(|node| is_leaf(node)) {
+        let mut bytes = node.to_vec();
+        if let Some(last) = bytes.last_mut() {
+            *last ^= 1;
+        }
+        *node = bytes.into();
+    }
+}
+
+/// Takes a leaf out of the pool and empties every reference to it.
+fn forged_absence(bundle: &mut Bundle) {
+    let Some(place) = bundle.storage.iter().position(is_leaf) else {
+        return;
+    };
+    let leaf = keccak256(bundle.storage.remove(place));
+    for node in &mut bundle.storage {
+        let branch = rlp::Rlp::new(node);
+        if branch.item_count() != Ok(17) {
+            continue;
+        }
+        let mut forged = rlp::RlpStream::new_list(17);
+        for item in branch.iter() {
+            match item.data() {
+                Ok(hash) if hash == leaf.as_slice() => forged.append_empty_data(),
+                _ => forged.append_raw(item.as_raw(), 1),
+            };
+        }
+        *node = forged.out().to_vec().into();
+    }
+}
+
+fn unattested(bundle: &mut Bundle, key: &SecretKey) {
+    for attestation in &mut bundle.attestations {
+        let signature = key.sign(&keccak256(b"not a head"));
+        *attestation = Attestation { signature, ..*attestation };
+    }
+}
+
+/// Another state root: the fourth item of the header.
+fn forged_header(bundle: &mut Bundle) {
+    let header = rlp::Rlp::new(&bundle.header);
+    let items: Vec<_> = header.iter().collect();
+    let mut forged = rlp::RlpStream::new_list(items.len());
+    for (index, item) in items.iter().enumerate() {
+        match index {
+            3 => forged.append(&B256::repeat_byte(0x66).as_slice()),
+            _ => forged.append_raw(item.as_raw(), 1),
+        };
+    }
+    bundle.header = forged.out().to_vec().into();
+}

@@ -1,0 +1,80 @@
+//! Lies: a device that asks a node that lies refuses its answer, says which node and what was wrong, and
+//! is served by another.
+
+use super::{Actor, NAME, SOON, Story};
+use crate::evil::Lie;
+use crate::windlass::{Running, Windlass, program};
+use anyhow::{Context, ensure};
+use clap::ValueEnum;
+use serde_json::Value;
+use std::fs;
+use tokio::process::Command;
+
+impl Story {
+    /// Starts a node that lies like this. It asks the first node that runs.
+    pub async fn start_evil(&self, lie: Lie) -> anyhow::Result<(Running, String)> {
+        let honest = self.testnet.multiaddrs().into_iter().next().context("no node runs")?;
+        let lie = lie.to_possible_value().context("every lie has a name")?;
+        let mut command = Command::new(program("evil-node")?);
+        command.args(["--honest", &honest, "--lie", lie.get_name(), "--record", NAME]);
+        let mut running = Running::start(command, "evil-node".to_owned())?;
+        let event = running.event(SOON, |event| event["listen"].is_array()).await?;
+        let multiaddr = event["listen"][0].as_str().context("no multiaddr in the ready line")?.to_owned();
+        Ok((running, multiaddr))
+    }
+
+    /// The device's command line, with these nodes alone.
+    pub fn with_nodes(&self, device: &Actor, suffix: &str, nodes: &[String]) -> anyhow::Result<Windlass> {
+        let profile = fs::read_to_string(&device.files.profile)?;
+        let nodes = serde_json::to_string(nodes)?;
+        let lines = profile.lines().map(|line| match line.starts_with("nodes") {
+            true => format!("nodes = {nodes}\n"),
+            false => format!("{line}\n"),
+        });
+        let path = device.files.profile.with_extension(format!("{suffix}.toml"));
+        fs::write(&path, lines.collect::<String>())?;
+        Windlass::new(&path)
+    }
+
+    /// Resolves the name where the lying node is asked first; returns what the device says of it.
+    pub async fn resolve_past_a_lie(
+        &self,
+        device: &Actor,
+        target: &Actor,
+        lie: Lie,
+    ) -> anyhow::Result<String> {
+        let (evil, multiaddr) = self.start_evil(lie).await?;
+        if lie == Lie::StaleHead {
+            self.grow_past_recording(device).await?;
+        }
+        let mut nodes = vec![multiaddr.clone()];
+        nodes.extend(self.testnet.multiaddrs());
+        let windlass = self.with_nodes(device, "lied-to", &nodes)?;
+        let answer = windlass.done(&["resolve", NAME]).await?;
+        evil.kill().await?;
+        ensure!(answer["device"] == target.id.as_str(), "{lie:?} was believed: {answer}");
+        let peer = multiaddr.rsplit('/').next().unwrap_or_default();
+        refusal_of(&answer, peer).with_context(|| format!("{lie:?} was not reported: {answer}"))
+    }
+
+    /// Makes a block and waits until this device has seen a later head than any recorded so far.
+    async fn grow_past_recording(&self, device: &Actor) -> anyhow::Result<()> {
+        let before = self.resolve(device).await?["proof"]["block"].as_u64().context("no head")?;
+        self.operator.done(&["fleet", "create"]).await?;
+        let deadline = tokio::time::Instant::now() + SOON;
+        loop {
+            let seen = self.resolve(device).await?["proof"]["block"].as_u64().context("no head")?;
+            if seen > before {
+                return Ok(());
+            }
+            ensure!(tokio::time::Instant::now() < deadline, "no head after {before} was served in time");
+        }
+    }
+}
+
+/// What an answer says about a refused node.
+fn refusal_of(answer: &Value, peer: &str) -> Option<String> {
+    let refused = answer["proof"]["refused"].as_array()?;
+    let entry = refused.iter().find(|entry| entry["peer"] == peer)?;
+    Some(entry["reason"].as_str()?.to_owned())
+}

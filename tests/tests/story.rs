@@ -1,0 +1,155 @@
+//! The demo's story as scenarios, one per step, each on a network of its own with real processes.
+
+#![allow(missing_docs)]
+
+use anyhow::{Context, ensure};
+use std::time::Duration;
+use windlass_testnet::network::health;
+use windlass_tests::evil::Lie;
+use windlass_tests::story::{Actor, NAME, SOON, Story, relay_of};
+
+/// A network with A, named and published, and B with a grant.
+async fn published() -> anyhow::Result<(Story, Actor, Actor)> {
+    let mut story = Story::start().await?;
+    story.create_fleet().await?;
+    let (a, b) = (story.enrol("a").await?, story.enrol("b").await?);
+    story.register_name(&a).await?;
+    story.grant(&a, &b).await?;
+    ensure!(story.publish(&a).await? >= 2, "A is reachable through one relay only");
+    Ok((story, a, b))
+}
+
+/// A network with A, named but not published, and B.
+async fn named() -> anyhow::Result<(Story, Actor, Actor)> {
+    let mut story = Story::start().await?;
+    story.create_fleet().await?;
+    let (a, b) = (story.enrol("a").await?, story.enrol("b").await?);
+    story.register_name(&a).await?;
+    Ok((story, a, b))
+}
+
+#[tokio::test]
+async fn chain_contracts_and_nodes_come_up_and_nodes_attest() -> anyhow::Result<()> {
+    let story = Story::start().await?;
+    for node in story.testnet.nodes().iter().flatten() {
+        let health = health(&node.admin).await.context("no health")?;
+        ensure!(health["status"] == "ok", "not healthy: {health}");
+        ensure!(health["served"]["attestations"].as_u64() >= Some(2), "not attested: {health}");
+    }
+    story.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_enrols_by_its_own_consent_once() -> anyhow::Result<()> {
+    let mut story = Story::start().await?;
+    story.create_fleet().await?;
+    let a = story.enrol("a").await?;
+    let shown = a.windlass.done(&["device", "show", &a.id]).await?;
+    ensure!(shown["status"] == "active", "{shown}");
+    ensure!(shown["fleet"] == story.fleet, "{shown}");
+    let key = a.files.key.to_string_lossy().into_owned();
+    let fleet = story.fleet.to_string();
+    let again = story.operator.run(&["device", "enrol", "--fleet", &fleet, "--device-key", &key]).await?;
+    ensure!(again.code == 1, "a second enrolment ended with {}: {}", again.code, again.stderr);
+    story.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_name_is_registered_once_and_leads_to_its_device() -> anyhow::Result<()> {
+    let (story, a, b) = named().await?;
+    let answer = story.resolve(&b).await?;
+    ensure!(answer["device"] == a.id.as_str(), "{answer}");
+    let taken = story.operator.run(&["name", "register", NAME, "--target", &b.id]).await?;
+    ensure!(taken.code == 1, "a taken name ended with {}: {}", taken.code, taken.stderr);
+    story.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_page_and_a_file_come_through_a_relay_unchanged() -> anyhow::Result<()> {
+    let (story, _a, b) = published().await?;
+    let mut forward = story.forward(&b).await?;
+    story.fetch_page(&forward).await?;
+    let opened = forward.running.event(SOON, |event| event["event"] == "opened").await?;
+    ensure!(relay_of(&opened).is_some(), "not relayed: {opened}");
+    story.fetch_file(&forward).await?;
+    story.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn callers_without_a_grant_or_enrolment_are_refused() -> anyhow::Result<()> {
+    let (story, _a, _b) = published().await?;
+    let c = story.enrol("c").await?;
+    ensure!(story.refusal(&c).await? == "no_grant");
+    let stranger = story.stranger("stranger")?;
+    ensure!(story.refusal(&stranger).await? == "not_registered");
+    story.shutdown().await;
+    Ok(())
+}
+
+async fn lies_are_refused(lies: &[Lie]) -> anyhow::Result<()> {
+    let (story, a, b) = named().await?;
+    for lie in lies {
+        let reason = story.resolve_past_a_lie(&b, &a, *lie).await.with_context(|| format!("{lie:?}"))?;
+        ensure!(!reason.is_empty(), "{lie:?} was refused without a reason");
+    }
+    story.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn false_proofs_are_refused_named_and_another_node_asked() -> anyhow::Result<()> {
+    lies_are_refused(&[Lie::WrongValue, Lie::TruncatedProof, Lie::ForgedAbsence, Lie::Padded]).await
+}
+
+#[tokio::test]
+async fn false_heads_are_refused_named_and_another_node_asked() -> anyhow::Result<()> {
+    lies_are_refused(&[Lie::StaleHead, Lie::Unattested, Lie::TooFew, Lie::ForgedHeader]).await
+}
+
+#[tokio::test]
+async fn garbage_and_silence_are_refused_named_and_another_node_asked() -> anyhow::Result<()> {
+    lies_are_refused(&[Lie::Garbage, Lie::Silence]).await
+}
+
+#[tokio::test]
+async fn the_next_stream_works_after_its_relay_was_killed() -> anyhow::Result<()> {
+    let (mut story, _a, b) = published().await?;
+    let mut forward = story.forward(&b).await?;
+    story.fetch_page(&forward).await?;
+    story.kill_relay(&mut forward).await?;
+    story.fetch_page(&forward).await?;
+    story.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_revocation_cuts_the_live_stream_within_a_second() -> anyhow::Result<()> {
+    let (story, _a, b) = published().await?;
+    let forward = story.forward(&b).await?;
+    let cut = story.revoke_and_see_the_cut(&b, &forward).await?;
+    ensure!(cut.after_attestation < Duration::from_secs(1), "{cut:?}");
+    let shown = story.operator.run(&["device", "show", &b.id]).await?;
+    ensure!(shown.json["status"] == "revoked", "{}", shown.stdout);
+    story.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_killed_and_started_again_serves_again() -> anyhow::Result<()> {
+    let (mut story, a, b) = named().await?;
+    story.testnet.kill_node(0).await?;
+    let answer = story.resolve(&b).await?;
+    ensure!(answer["device"] == a.id.as_str(), "{answer}");
+    story.testnet.start_node(0).await?;
+    story.testnet.wait_healthy().await?;
+    let only = vec![story.testnet.nodes()[0].as_ref().context("node 1 runs")?.multiaddr.clone()];
+    let windlass = story.with_nodes(&b, "only", &only)?;
+    let answer = windlass.done(&["resolve", NAME]).await?;
+    ensure!(answer["device"] == a.id.as_str(), "{answer}");
+    story.shutdown().await;
+    Ok(())
+}
