@@ -326,6 +326,21 @@ contract EnrolmentsTest is Signed {
         vm.assertEq(deviceOf(device.addr).key, b.addr);
     }
 
+    function test_successor_of_a_registry_with_one_key_for_two_devices() public {
+        OtherRegistry other = new OtherRegistry();
+        other.set(Layout.DEVICE, device.addr, Layout.pack(Layout.Device(b.addr, 1, FOREVER, Layout.ACTIVE)));
+        other.set(Layout.DEVICE, c.addr, Layout.pack(Layout.Device(b.addr, 1, FOREVER, Layout.ACTIVE)));
+        other.set(Layout.KEY_OF, b.addr, Layout.pack(Layout.KeyUse(device.addr, START)));
+        (registry,) = deploy(address(other));
+        fleet = createFleet(operator, 0);
+        ISigned.Signature memory yes = consent(b, device.addr, fleet, operator.addr, FOREVER);
+        as_(operator);
+        registry.enrol(fleet, device.addr, FOREVER, SOON, yes);
+        yes = consent(b, c.addr, fleet, operator.addr, FOREVER);
+        refused(operator, IDevices.KeyTaken.selector);
+        registry.enrol(fleet, c.addr, FOREVER, SOON, yes);
+    }
+
     function test_successor_the_unknown_and_the_suspended_enrol_as_usual() public {
         enrol(fleet, operator, device, FOREVER);
         as_(operator);
@@ -335,5 +350,15 @@ contract EnrolmentsTest is Signed {
         enrol(fleet, operator, c, FOREVER);
         vm.assertEq(deviceOf(device.addr).key, device.addr);
         vm.assertEq(registry.get(Layout.KEY_OF, device.addr.toKey()), bytes32(0));
+    }
+}
+
+/// A predecessor that doesn't keep our rules.
+contract OtherRegistry {
+    mapping(uint8 kind => mapping(bytes32 key => bytes32)) public get;
+    address public constant predecessor = address(0);
+
+    function set(uint8 kind, address key, bytes32 record) external {
+        get[kind][bytes32(uint256(uint160(key)))] = record;
     }
 }
