@@ -75,6 +75,7 @@ verification: build ## docs/verification.md names only tests and commands that e
 
 soak: build ## the full numbers: kills, cycles, random histories; takes hours
 	WINDLASS_SOAK=1 PROPTEST_CASES=20000 $(CARGO) test --locked --workspace
+	contracts/check.sh --soak
 
 bench: setup ## figures beside stock rust-libp2p and iroh; QUICK=1 ends within 5 minutes once built
 	@scripts/bench.sh

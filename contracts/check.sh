@@ -2,6 +2,7 @@
 # Recompiles the contracts with the pinned solc, compares the artifacts byte for byte with the committed ones, and runs
 # forge's tests on exactly those. Needs npm; without it, it says so and passes, except in CI, where nothing may be
 # skipped unseen. Writes only contracts/{node_modules,out,cache} and, with --update, the gas snapshot.
+# With --soak it fuzzes for long and shows that no rule can be deleted unnoticed; that takes half an hour.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -26,11 +27,19 @@ platform="$(node -p '`${process.platform}-${process.arch === "x64" ? "amd64" : p
 forge="node_modules/@foundry-rs/forge-$platform/bin/forge"
 [ -x "$forge" ] || skip "there is no forge for $platform"
 # -vv: the random histories print how often each of their actions succeeded.
-if [ "${1:-}" = --update ]; then
-  rm -f snapshots/gas.json
-  "$forge" test -vv
-else
-  FORGE_SNAPSHOT_CHECK=true "$forge" test -vv
-fi
+case "${1:-}" in
+  --update)
+    rm -f snapshots/gas.json
+    "$forge" test -vv
+    ;;
+  --soak)
+    # Other seeds and many more of them, then every rule deleted in turn.
+    seed="0x$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')"
+    echo "contracts: fuzz seed $seed"
+    FOUNDRY_FUZZ_RUNS=20000 FOUNDRY_INVARIANT_RUNS=128 "$forge" test -vv --fuzz-seed "$seed"
+    node mutants.mjs
+    ;;
+  *) FORGE_SNAPSHOT_CHECK=true "$forge" test -vv ;;
+esac
 
 node evidence.mjs

@@ -232,6 +232,36 @@ contract TicketTest is SettlementBase {
         vm.assertEq(owed(), 0);
     }
 
+    /// What is owed against the rule said in one line, for any deposit, price, traffic and voucher.
+    function testFuzz_owed(
+        uint96 deposit,
+        uint96 price,
+        uint64 cap,
+        uint128[3] memory totals,
+        uint256 vouched,
+        uint32 afterSeconds
+    ) public {
+        Person memory other = person("other node");
+        bond(other, STAKE);
+        node = other;
+        vm.deal(operator.addr, deposit);
+        vm.prank(operator.addr);
+        settlement.openChannel{value: deposit}(fleet, node.addr, price, cap);
+        vm.warp(block.timestamp + afterSeconds);
+        uint256 limit = uint256(cap) * ((uint256(afterSeconds) + 1 days - 1) / 1 days);
+        uint256 billed = 0;
+        for (uint256 i = 0; i < totals.length; ++i) {
+            settle(ticket(device, device.addr, totals[i]));
+            uint256 counted = totals[i] < limit ? totals[i] : limit;
+            if (counted > billed) billed = counted;
+        }
+        vm.prank(operator.addr);
+        settlement.vouch(fleet, node.addr, vouched);
+        uint256 earned = (billed * price) >> 30;
+        if (vouched > earned) earned = vouched;
+        vm.assertEq(owed(), earned < deposit ? earned : deposit);
+    }
+
     function test_nothing_is_lost_to_rounding() public {
         for (uint128 i = 1; i <= 8; ++i) {
             settle(ticket(device, device.addr, i * GIB / 8));
