@@ -7,6 +7,7 @@ use crate::limits::RPC_DEADLINE;
 use alloy::network::Ethereum;
 use alloy::providers::{Provider, RootProvider};
 use alloy::rpc::types::{Block, EIP1186AccountProofResponse, TransactionReceipt, TransactionRequest};
+use alloy::transports::http::reqwest::Url;
 use alloy::transports::{RpcError, TransportError};
 use alloy_eips::BlockId;
 use std::future::IntoFuture;
@@ -17,7 +18,10 @@ use windlass_protocol::{Address, B256, Bytes, U256};
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
     /// Not a URL this program can use.
-    #[error("`{0}` is not an RPC URL: expected one like http://127.0.0.1:8545")]
+    #[error(
+        "`{0}` is no RPC URL that this program can use: expected one like http://127.0.0.1:8545 \
+         (no https yet: reach a remote provider through a node or tunnel of your own)"
+    )]
     Url(String),
     /// No answer: nobody there, or nobody listening.
     #[error("no answer from the chain at {url}: {reason}; check that it runs and that the URL is right")]
@@ -76,7 +80,10 @@ impl Chain {
     /// # Errors
     /// [`ChainError::Url`].
     pub fn at(url: &str) -> Result<Self, ChainError> {
-        let parsed = url.parse().map_err(|_| ChainError::Url(url.to_owned()))?;
+        let parsed: Url = url.parse().map_err(|_| ChainError::Url(url.to_owned()))?;
+        if parsed.scheme() != "http" || !parsed.has_host() {
+            return Err(ChainError::Url(url.to_owned()));
+        }
         Ok(Self { provider: RootProvider::new_http(parsed), url: url.to_owned() })
     }
 
@@ -223,7 +230,8 @@ mod tests {
 
     #[test]
     fn what_is_no_url_is_said() {
-        for text in ["", "localhost", "127.0.0.1:8545"] {
+        for text in ["", "localhost", "localhost:8545", "127.0.0.1:8545", "https://example.org", "file:///x"]
+        {
             assert!(matches!(Chain::at(text), Err(ChainError::Url(_))), "{text}");
         }
     }

@@ -28,3 +28,5 @@ pub const LOCAL_CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 pub const CONSENT_LIFE: u64 = 24 * 3_600;
 /// Seconds of a name's registration or renewal when no duration is given.
 pub const YEAR: u64 = 365 * 24 * 3_600;
+/// Between two looks at which nodes relay to a published service: only for telling.
+pub const RELAYS_LOOK: Duration = Duration::from_millis(500);

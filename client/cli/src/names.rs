@@ -4,14 +4,17 @@
 
 use crate::chain::Chain;
 use crate::limits::{COMMIT_SLACK, FIRST_POLL};
+use crate::refusal::Refusal;
 use crate::transact::{Action, TransactError, longer};
 use alloy::rpc::types::TransactionReceipt;
-use alloy_sol_types::SolCall;
+use alloy_sol_types::{SolCall, SolError};
 use std::time::Duration;
 use tokio::time::Instant;
-use windlass_contracts::abi::name_registrar::NameRegistrar as Abi;
+use windlass_contracts::abi::name_registrar::{INameRegistrar, NameRegistrar as Abi};
+use windlass_contracts::abi::registry::Registry;
 use windlass_protocol::alloy_primitives::aliases::U40;
-use windlass_protocol::record::NameKind;
+use windlass_protocol::record::{NameKind, NameRecord};
+use windlass_protocol::slot::Slot;
 use windlass_protocol::spec::ChainSpec;
 use windlass_protocol::{Address, B256, Name, SecretKey, U256, keccak256};
 
@@ -52,13 +55,14 @@ impl<'a> Names<'a> {
     /// between, only the commitment's gas is lost; a new registration completes.
     ///
     /// # Errors
-    /// [`TransactError`]; that the name is taken may show only after the commitment.
+    /// [`TransactError`]; a name that is held is refused before anything is paid, that somebody was faster shows only after the commitment.
     pub async fn register(&self, registration: &Registration) -> Result<TransactionReceipt, TransactError> {
         let call = registration.call();
         let commitment = registration.commitment(self.spec);
+        self.check_free(&registration.name).await?;
         let fee = self.fee(&registration.name, registration.duration).await?;
         self.transact(&Abi::commitCall { commitment }, U256::ZERO).await?;
-        let wait = Duration::from_secs(self.min_age().await?) + COMMIT_SLACK;
+        let wait = Duration::from_secs(self.ages().await?.min.to::<u64>()) + COMMIT_SLACK;
         let (end, mut pause) = (Instant::now() + wait, FIRST_POLL);
         loop {
             // Trying costs nothing; whether the commitment is old enough is the contract's to say.
@@ -104,11 +108,25 @@ impl<'a> Names<'a> {
         Abi::feeCall::abi_decode_returns(&answer).map_err(|_| self.unreadable("price a name"))
     }
 
-    async fn min_age(&self) -> Result<u64, TransactError> {
+    /// A name that is held or in grace is refused before anything is paid; the contract judges again in the end.
+    async fn check_free(&self, name: &Name) -> Result<(), TransactError> {
+        let slot = Slot::Name(name.label_hash());
+        let call = Registry::getCall { kind: slot.kind(), key: slot.mapping_key() };
+        let answer = self.chain.view(&Action::call(self.spec.contracts.registry.address, &call)).await?;
+        let word = B256::try_from(answer.as_ref()).map_err(|_| self.unreadable("read a name"))?;
+        let Some(record) = NameRecord::decode(&word).map_err(|_| self.unreadable("read a name"))? else {
+            return Ok(());
+        };
+        let free_from = record.expiry.saturating_add(self.ages().await?.grace.to::<u64>());
+        if self.chain.now().await? < free_from {
+            return Err(Refusal::decode(&Abi::NameTaken {}.abi_encode()).into());
+        }
+        Ok(())
+    }
+
+    async fn ages(&self) -> Result<INameRegistrar::Ages, TransactError> {
         let answer = self.chain.view(&Action::call(self.at(), &Abi::agesCall {})).await?;
-        let ages =
-            Abi::agesCall::abi_decode_returns(&answer).map_err(|_| self.unreadable("give its ages"))?;
-        Ok(ages.min.to::<u64>())
+        Abi::agesCall::abi_decode_returns(&answer).map_err(|_| self.unreadable("give its ages"))
     }
 
     fn unreadable(&self, what: &'static str) -> TransactError {

@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::failure::Failure;
-use crate::limits::{LOCAL_CONNECT_DEADLINE, MAX_STREAMS};
+use crate::limits::{LOCAL_CONNECT_DEADLINE, MAX_STREAMS, RELAYS_LOOK};
 use crate::parties::{parse_listed, parse_stream_service};
 use crate::pump::{End, pump};
 use crate::when::spoken;
@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use windlass_client::{Client, Listed, Mode, Policy, Publication, PublishError, Service, Stream};
+use windlass_client::{Client, Listed, Mode, PeerId, Policy, Publication, PublishError, Service, Stream};
 use windlass_protocol::authorise::DEFAULT_MAX_AGE;
 
 #[derive(clap::Args, Debug)]
@@ -56,6 +56,10 @@ enum Event {
         mode: &'static str,
         relays: Vec<String>,
     },
+    /// Other nodes relay to this device than before.
+    Relays {
+        relays: Vec<String>,
+    },
     Opened {
         stream: u64,
         peer: String,
@@ -83,6 +87,10 @@ impl fmt::Display for Event {
                     relays.join(", ")
                 )
             }
+            Self::Relays { relays } if relays.is_empty() => {
+                f.write_str("no node relays to this device now; still trying")
+            }
+            Self::Relays { relays } => write!(f, "now through {}", relays.join(", ")),
             Self::Opened { stream, peer, path } => write!(f, "stream {stream} opened by {peer}, {path}"),
             Self::Ended { stream, end } => write!(f, "stream {stream} {end}"),
             Self::LocalFailed { stream, peer, reason } => {
@@ -154,14 +162,20 @@ fn published(client: &Client, publication: &Publication, arguments: &Args) -> Ev
         device: client.device_id().to_string(),
         to: arguments.to,
         mode: arguments.mode_name(),
-        relays: publication.relays().iter().map(ToString::to_string).collect(),
+        relays: shown(&publication.relays()),
     }
+}
+
+fn shown(relays: &[PeerId]) -> Vec<String> {
+    relays.iter().map(ToString::to_string).collect()
 }
 
 /// Serves streams until the client ends or nobody reads our output.
 async fn serve(context: &Context, publication: &mut Publication, to: SocketAddr) -> Result<(), Failure> {
     let mut streams: JoinSet<Event> = JoinSet::new();
     let mut count = 0;
+    let mut relays = publication.relays();
+    let mut look = tokio::time::interval(RELAYS_LOOK);
     loop {
         tokio::select! {
             accepted = publication.accept(), if streams.len() < MAX_STREAMS => {
@@ -170,6 +184,13 @@ async fn serve(context: &Context, publication: &mut Publication, to: SocketAddr)
                 let (peer, path) = (stream.peer().to_string(), stream.path().to_string());
                 context.output.print(&Event::Opened { stream: count, peer, path })?;
                 streams.spawn(connect(stream, to, count));
+            }
+            _ = look.tick() => {
+                let now = publication.relays();
+                if now != relays {
+                    context.output.print(&Event::Relays { relays: shown(&now) })?;
+                    relays = now;
+                }
             }
             Some(ended) = streams.join_next() => {
                 // A task can't be cancelled here, and one that panicked has been reported by the runtime.

@@ -33,8 +33,8 @@ impl Creation {
     }
 }
 
-/// The deployment's contracts. NodeStaking and Settlement join here when they exist; their addresses are fixed by
-/// the same nonces already, and nobody else can create a contract there.
+/// The deployment's contracts. NodeStaking and Settlement join here when they exist. A registry deployed without them
+/// stays without: the deployer's next transactions use their nonces up, so nothing can ever be at their addresses.
 pub(super) fn creations(addresses: &Addresses, terms: &Terms) -> Vec<Creation> {
     let names = name_registrar::Terms {
         registry: addresses.registry,

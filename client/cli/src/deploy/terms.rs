@@ -13,7 +13,7 @@ const DAY: u64 = 24 * 3_600;
 pub struct Terms {
     /// The first committee, strictly ascending: addresses of nodes.
     pub committee: Vec<Address>,
-    /// Who is paid the fees of names; none takes the deployer's place, so it must be stated.
+    /// Who is paid the fees of names; not the zero address.
     pub treasury: Address,
     /// The registry this one succeeds; zero for none.
     pub predecessor: Address,
