@@ -131,7 +131,7 @@ impl Asker {
         let mut refused: Vec<RefusedNode> = Vec::new();
         let mut candidates = self.pool.ranked();
         while !candidates.is_empty() {
-            let mut behind = Vec::new();
+            let mut later = Vec::new();
             for node in candidates {
                 let left = ASK_DEADLINE.saturating_sub(started.elapsed()).min(NODE_DEADLINE);
                 if left.is_zero() {
@@ -146,8 +146,8 @@ impl Asker {
                         return Err(AskError::Stopped);
                     }
                     Err(reason) => {
-                        if matches!(reason, Rejection::Older { .. }) {
-                            behind.push(node.clone());
+                        if reason.may_pass() {
+                            later.push(node.clone());
                         }
                         self.reject(&node, reason, &mut refused);
                     }
@@ -156,8 +156,8 @@ impl Asker {
             if started.elapsed() >= LAG_DEADLINE {
                 break;
             }
-            // Those that were only behind may have caught up.
-            candidates = behind;
+            // Those that were behind, starting or busy may do better in a moment.
+            candidates = later;
             if !candidates.is_empty() {
                 sleep(LAG_PAUSE).await;
             }

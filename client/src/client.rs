@@ -34,7 +34,7 @@ use windlass_protocol::{
     authorise::{DEFAULT_MAX_AGE, Policy},
     head::Committee,
     message::names,
-    question::{MAX_QUESTIONS, Question, Target},
+    question::{Question, Target},
     spec::VerifiedSpec,
 };
 
@@ -238,7 +238,6 @@ impl Client {
     /// Has nodes prove what these questions lead to, all under one head. At most 16 questions and 24 slots
     /// fit one answer: a larger one is declined by every node. Cancel-safe.
     pub async fn ask(&self, questions: Vec<Question>) -> Result<Answer, AskError> {
-        debug_assert!(questions.len() <= MAX_QUESTIONS, "more questions than one request holds");
         self.core.asker.ask(questions, |_, _| Ok(())).await.map(|((), answer)| answer)
     }
 
@@ -268,7 +267,8 @@ impl Client {
         Ok(publication)
     }
 
-    /// Ends every stream, publication and task, and returns when they have ended.
+    /// Ends every stream, publication and task, and returns when they have ended. A stream that both sides
+    /// haven't finished is reset: read the other side's end first where every byte counts.
     pub async fn shutdown(self) {
         self.end();
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));

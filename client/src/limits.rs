@@ -12,10 +12,10 @@ pub const NODE_DEADLINE: Duration = Duration::from_secs(3);
 /// Time for one verified answer, however many nodes it takes.
 pub const ASK_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long answers under older heads are asked for again: honest nodes are apart by a gossip round.
+/// How long nodes that are behind, starting or busy are asked again: honest ones are a gossip round apart.
 pub const LAG_DEADLINE: Duration = Duration::from_secs(3);
 
-/// Pause before nodes that were behind are asked again.
+/// Pause before such nodes are asked again.
 pub const LAG_PAUSE: Duration = Duration::from_millis(200);
 
 /// What an unmeasured node's latency is taken for: behind a near node, ahead of a far one.
@@ -34,7 +34,10 @@ pub const OPEN_DEADLINE: Duration = Duration::from_secs(5);
 pub const INBOUND_QUEUE: usize = 256;
 
 /// Inbound streams being judged at a time; each holds up to one frame of memory.
-pub const JUDGING: usize = 64;
+pub const JUDGING: usize = 256;
+
+/// Of these, how many may come from one peer: one that opens and says nothing leaves room for others.
+pub const JUDGING_PER_PEER: usize = 128;
 
 /// Accepted streams that one publication's owner hasn't taken yet; callers beyond are told `Busy`.
 pub const ACCEPT_QUEUE: usize = 64;
@@ -50,6 +53,12 @@ pub const WATCHED_NODES: usize = 2;
 
 /// A watched node that pushes nothing for this long is left. Members vouch anew every 20 s.
 pub const WATCH_SILENCE: Duration = Duration::from_secs(60);
+
+/// Between two changes of what a node watches for us: four a second leave its rate to questions.
+pub const WATCH_CHANGE_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long a watch stream is kept with nothing to watch, for the next stream to use.
+pub const WATCH_LINGER: Duration = Duration::from_secs(30);
 
 /// Slots dropped from one watch stream and still accepted in pushes; beyond, the stream is made anew.
 pub const WATCH_DROPPED: usize = 1_024;

@@ -8,19 +8,19 @@ use crate::{
     claim::verify_staple,
     client::Core,
     guard::{Held, Rule},
-    limits::{ACCEPT_QUEUE, JUDGING, OPEN_DEADLINE, PUBLICATIONS},
+    limits::{ACCEPT_QUEUE, JUDGING, JUDGING_PER_PEER, OPEN_DEADLINE, PUBLICATIONS},
     refused::{RefusedNode, listed},
     stream::{Pipe, Stream},
 };
 use libp2p::PeerId;
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{Id, JoinSet},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -219,20 +219,43 @@ async fn own_record(asker: &Asker, own: DeviceId, key: KeyAddress) -> Result<Dev
 
 /// Judges inbound streams until stopped, a bounded number at a time; a slow caller holds up no other.
 pub(crate) async fn accept(core: Arc<Core>, mut incoming: Incoming, stop: CancellationToken) {
-    let mut judging = JoinSet::new();
+    let mut desk = Desk::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            stream = incoming.next(), if judging.len() < JUDGING => match stream {
-                Some(stream) => {
-                    judging.spawn(welcome(core.clone(), stream));
-                }
+            stream = incoming.next(), if desk.judging.len() < JUDGING => match stream {
+                Some(stream) => desk.take(&core, stream),
                 None => break,
             },
-            Some(_) = judging.join_next() => {}
+            Some(ended) = desk.judging.join_next_with_id() => {
+                desk.finished(ended.map_or_else(|error| error.id(), |(id, ())| id));
+            }
         }
     }
-    judging.shutdown().await;
+    desk.judging.shutdown().await;
+}
+
+/// The streams being judged, and whose they are.
+#[derive(Default)]
+struct Desk {
+    judging: JoinSet<()>,
+    peers: HashMap<Id, PeerId>,
+}
+
+impl Desk {
+    /// Begins to judge a stream; one too many of a peer's is reset, so that no peer takes every place.
+    fn take(&mut self, core: &Arc<Core>, stream: PeerStream) {
+        let peer = stream.peer();
+        if self.peers.values().filter(|known| **known == peer).count() >= JUDGING_PER_PEER {
+            return tracing::info!(%peer, "reset a stream: too many of this peer are being opened");
+        }
+        let task = self.judging.spawn(welcome(core.clone(), stream));
+        self.peers.insert(task.id(), peer);
+    }
+
+    fn finished(&mut self, task: Id) {
+        self.peers.remove(&task);
+    }
 }
 
 /// Why an inbound stream was not answered.

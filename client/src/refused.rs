@@ -81,6 +81,16 @@ impl Rejection {
             Self::Older { .. } | Self::TooOld { .. } => false,
         }
     }
+
+    /// Whether the same node may well answer within seconds: it is a gossip round behind, still starting, or
+    /// was asked too often.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Older { .. } => true,
+            Self::Declined { reason, .. } => matches!(reason, Reason::NotReady | Reason::RateLimited),
+            _ => false,
+        }
+    }
 }
 
 /// A node whose answer was not taken.

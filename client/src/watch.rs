@@ -6,7 +6,7 @@
 use crate::{
     backoff::Backoff,
     client::Core,
-    limits::{NODE_DEADLINE, WATCH_DROPPED, WATCH_SILENCE},
+    limits::{NODE_DEADLINE, WATCH_CHANGE_PAUSE, WATCH_DROPPED, WATCH_LINGER, WATCH_SILENCE},
     pool::{Node, Purpose},
     refused::Rejection,
 };
@@ -15,6 +15,7 @@ use libp2p::StreamProtocol;
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 use tokio::{
     sync::watch,
@@ -101,14 +102,22 @@ impl Session<'_> {
         loop {
             interest.mark_unchanged();
             let wanted = self.core.guard.interest();
-            if wanted.is_empty() || self.slots().dropped.len() > WATCH_DROPPED {
+            if self.slots().dropped.len() > WATCH_DROPPED {
                 return Ok(());
             }
-            for message in self.difference(&wanted) {
-                write_frame(&mut writer, &wire::encode(&message)).await.map_err(broken)?;
+            let messages = self.difference(&wanted);
+            for message in &messages {
+                write_frame(&mut writer, &wire::encode(message)).await.map_err(broken)?;
             }
-            if interest.changed().await.is_err() {
-                return Ok(());
+            if !messages.is_empty() {
+                // Streams that come and go in a burst must not use up the node's patience.
+                sleep(WATCH_CHANGE_PAUSE).await;
+            }
+            // One stream after the other needs the same slots: worth waiting for.
+            let patience = if wanted.is_empty() { WATCH_LINGER } else { Duration::MAX };
+            match timeout(patience, interest.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Ok(()),
             }
         }
     }

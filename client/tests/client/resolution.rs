@@ -252,6 +252,21 @@ async fn a_node_that_is_behind_is_asked_again_until_it_caught_up() {
 }
 
 #[tokio::test]
+async fn a_node_that_is_starting_is_asked_again_until_it_is_ready() {
+    let world = World::new();
+    let node = FakeNode::start(&world, 10, Manner::Declines).await;
+    let client = client(&world, &[&node]).await;
+    let lamp = lamp();
+    let starting = async {
+        node.next_question().await;
+        node.behave(Manner::Honest);
+    };
+    let (resolved, ()) = tokio::join!(client.resolve(&lamp), starting);
+    assert_eq!(resolved.unwrap().device, device(20));
+    client.shutdown().await;
+}
+
+#[tokio::test]
 async fn never_back_holds_over_a_restart() {
     let world = World::new();
     let node = FakeNode::start(&world, 10, Manner::Honest).await;

@@ -310,9 +310,9 @@ async fn when_the_relay_dies_the_next_stream_takes_another() {
 #[tokio::test]
 async fn with_consent_of_both_ends_the_path_is_direct() {
     let world = World::new();
-    let nodes = vec![FakeNode::start(&world, 10, Manner::Honest).await];
+    let node = FakeNode::start(&world, 10, Manner::Honest).await;
     let start = async |seed: u8| {
-        let builder = Client::builder(world.spec.clone(), key(seed)).nodes([nodes[0].multiaddr.clone()]);
+        let builder = Client::builder(world.spec.clone(), key(seed)).nodes([node.multiaddr.clone()]);
         builder.direct(true).start().await.unwrap()
     };
     let (publisher, caller) = (start(20).await, start(21).await);
