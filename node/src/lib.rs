@@ -11,6 +11,7 @@
 //! | [`follower`] | the `registry` task: from the chain into the mirror |
 //! | [`head`] | the `attest` and `gossip` tasks: signing, collecting, the served head |
 //! | [`serve`] | the `resolver`, `watch` and `routes` tasks: what peers may ask |
+//! | [`rate`] | how often a peer may ask or tell |
 //! | [`network`] | the `network` task: the swarm and its relay |
 //! | [`admin`] | the `admin` task: health over HTTP |
 //! | [`limits`] | every bound |
@@ -36,6 +37,7 @@ pub mod head;
 pub mod limits;
 pub mod network;
 pub mod node;
+pub mod rate;
 pub mod serve;
 pub mod store;
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub const PROVIDER_DEADLINE: Duration = Duration::from_secs(10);
 /// The longest pause of the follower after failures.
 pub const MAX_FOLLOW_PAUSE: Duration = Duration::from_secs(10);
 
-/// Time for one step of the follower; a provider that never ends is given up.
+/// Blocks whose written slots are remembered, for watchers that fall behind.
 pub const RECENT_BLOCKS: usize = 256;
 
 /// A member signs its head anew after this long: well under the 20 s that others may count on.
@@ -53,6 +53,12 @@ pub const MAX_HEAD_STREAMS: usize = 128;
 /// Messages about heads waiting for the attester. Readers wait when it is full.
 pub const HEAD_INBOX: usize = 256;
 
+/// Messages about heads per second and peer, and how many at once. Each costs a signature recovery, and a
+/// peer that is slowed down sends its newest and skips what is outdated.
+pub const HEAD_MESSAGES_PER_SECOND: f64 = 50.0;
+/// See [`HEAD_MESSAGES_PER_SECOND`].
+pub const HEAD_MESSAGE_BURST: f64 = 200.0;
+
 /// Time for a stream of attestations to open, and for one of its frames to be written.
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -65,7 +71,7 @@ pub const STREAM_QUEUE: usize = 256;
 /// Requests answered at a time; each holds one thread for as long as its proofs take.
 pub const CONCURRENT_REQUESTS: usize = 256;
 
-/// Questions and route messages per second and peer, and how many at once.
+/// Questions, route and watch messages per second and peer, and how many at once.
 pub const REQUESTS_PER_SECOND: f64 = 20.0;
 /// See [`REQUESTS_PER_SECOND`].
 pub const REQUEST_BURST: f64 = 60.0;

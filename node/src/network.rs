@@ -9,6 +9,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, PeerId, Swarm, multiaddr::Protocol};
 use std::collections::HashSet;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio_util::sync::CancellationToken;
@@ -90,6 +91,7 @@ impl Network {
         }
         let mut waiting = HashSet::new();
         for address in listen {
+            check_free(address)?;
             let listener = network.swarm.listen_on(address.clone());
             waiting.insert(listener.map_err(|error| refused(address, &error))?);
         }
@@ -197,11 +199,31 @@ impl Network {
                 self.stats.circuits.fetch_add(1, Ordering::Relaxed);
             }
             ServerEvent::CircuitClosed { .. } => {
-                self.stats.circuits.fetch_sub(1, Ordering::Relaxed);
+                let fewer = |circuits: usize| circuits.checked_sub(1);
+                // Nothing to take off is nothing to do.
+                let _ = self.stats.circuits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
             }
             other => tracing::debug!(?other, "relay"),
         }
         self.stats.reservations.store(self.reserved.len(), Ordering::Relaxed);
+    }
+}
+
+/// Refuses a TCP port that somebody holds. libp2p shares ports (`SO_REUSEPORT`), so two nodes on one port would
+/// both start, and each get some of the other's connections.
+fn check_free(address: &Multiaddr) -> Result<(), ListenError> {
+    let mut parts = address.iter();
+    let ip: IpAddr = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return Ok(()),
+    };
+    match parts.next() {
+        // Port 0 is for the system to choose: always a free one.
+        Some(Protocol::Tcp(port)) if port != 0 => {
+            TcpListener::bind((ip, port)).map(drop).map_err(|error| refused(address, &error))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -6,9 +6,10 @@ use crate::clock::unix_seconds;
 use crate::config::NodeConfig;
 use crate::follower::{self, Follower};
 use crate::head::{Attester, Book, Gossip, Signing};
-use crate::limits::{HEAD_INBOX, SHUTDOWN_DEADLINE, STREAM_QUEUE};
+use crate::limits::{HEAD_INBOX, REQUEST_BURST, REQUESTS_PER_SECOND, SHUTDOWN_DEADLINE, STREAM_QUEUE};
 use crate::network::{ListenError, Network};
-use crate::serve::{Answers, Rates, RouteBook, run_resolver, run_routes, run_watch};
+use crate::rate::Rates;
+use crate::serve::{Answers, RouteBook, run_resolver, run_routes, run_watch};
 use crate::store::{Store, StoreError};
 use futures::future::BoxFuture;
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
@@ -147,7 +148,7 @@ impl Node {
         let attester = Attester::new(store.clone(), book, signing, mirror.clone());
         let (served, told) = (attester.served(), attester.told());
         let answers = Answers::new(store, served.clone(), routes.clone());
-        let rates = Arc::new(Rates::default());
+        let rates = Arc::new(Rates::new(REQUESTS_PER_SECOND, REQUEST_BURST));
         let gossip = Gossip::new(control.clone(), config.peers, told, inbox);
         let gauges =
             Gauges { mirror, served, member, network: stats, control, providers, routes: routes.clone() };
@@ -206,6 +207,9 @@ impl Node {
 
     /// Waits until a task ends that never should: the node can't go on and is to be shut down. Cancel-safe.
     pub async fn failed(&mut self) -> TaskEnded {
+        if self.tasks.is_empty() {
+            return TaskEnded { task: "last", reason: "every task has ended".to_owned() };
+        }
         let handles = self.tasks.iter_mut().map(|task| &mut task.handle);
         let (outcome, index, _) = futures::future::select_all(handles).await;
         let task = self.tasks.remove(index).name;
@@ -280,3 +284,6 @@ fn plain(task: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, 
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests;

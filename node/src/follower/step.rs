@@ -5,7 +5,9 @@ use super::state::{FinalHead, MirrorState, Phase, Recent};
 use super::tail::{Entry, Tail};
 use crate::chain::{Block, ChainSource, Change, SourceError};
 use crate::limits::{CATCH_UP_BLOCKS, FIRST_RANGE_BLOCKS, MAX_RANGE_BLOCKS, MAX_TAIL_BLOCKS};
-use crate::store::{ApplyError, Durability, FinalBlock, Headers, Position, Store, StoreError, TailBlock};
+use crate::store::{
+    Accounts, ApplyError, Durability, FinalBlock, Headers, Position, Store, StoreError, TailBlock, View,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -114,6 +116,7 @@ impl<S: ChainSource> Follower<S> {
         self.catch_up(&finalized).await?;
         self.extend_tail(&latest).await?;
         self.finalise(&finalized).await?;
+        self.prove_base().await?;
         self.state.send_modify(|state| state.phase = Phase::Following);
         Ok(())
     }
@@ -252,7 +255,13 @@ impl<S: ChainSource> Follower<S> {
             return Ok(None);
         }
         match self.source.account(block.header.hash).await {
-            Ok(proof) => self.verified(block, proof).map(Some),
+            Ok(proof) => {
+                let verified = self.verified(block, proof);
+                if verified.is_err() {
+                    self.source.distrust();
+                }
+                verified.map(Some)
+            }
             Err(error) if error.is_fatal() => Err(error.into()),
             Err(error) => {
                 tracing::debug!(number = block.header.number, %error, "no account proof");
@@ -296,6 +305,29 @@ impl<S: ChainSource> Follower<S> {
             self.apply(&block, content.changes, account, floor, Durability::Disk)?;
             self.tail.pop();
         }
+        self.announce().await
+    }
+
+    /// Gets the account proof of the last final block once more, if it couldn't be had when it was new: on an
+    /// idle chain no other block may follow for long.
+    async fn prove_base(&self) -> Result<(), FollowError> {
+        let Some(base) = self.base.filter(|base| self.spec.attestable(base.number)) else { return Ok(()) };
+        if self.store.get::<Accounts>(&base.number)?.is_some() {
+            return Ok(());
+        }
+        let Some(rlp) = self.store.get::<Headers>(&base.number)? else { return Ok(()) };
+        let Ok(block) = Block::decode(rlp) else { return Ok(()) };
+        let Some((proof, proven)) = self.account_of(&block).await? else { return Ok(()) };
+        let mirrored = View::new(&self.store, base.number, self.store.generation())
+            .root()
+            .map_err(|error| self.contradiction(error.to_string()))?;
+        if mirrored != proven {
+            let error = ApplyError::RootMismatch { number: base.number, mirrored, proven };
+            return Err(self.contradiction(error.to_string()));
+        }
+        let mut batch = self.store.batch();
+        batch.put::<Accounts>(&base.number, &proof);
+        batch.commit(Durability::Disk)?;
         self.announce().await
     }
 

@@ -298,3 +298,17 @@ async fn served_heights_stay_readable_until_they_are_released() {
     assert_eq!(at(20).value(&word(1)).unwrap(), word(20));
     assert!(at(20).check().is_ok());
 }
+
+#[tokio::test]
+async fn an_account_proof_that_was_withheld_is_asked_for_again() {
+    let mut world = World::new();
+    world.chain.extend(changes(&[(1, 1)]));
+    world.chain.finalise(1);
+    // While catching up, and once more right after.
+    world.chain.withhold_accounts(2);
+    world.settle().await;
+    let state = world.follower.as_ref().unwrap().state();
+    assert_eq!(state.borrow().attestable, None);
+    world.settle().await;
+    world.check();
+}

@@ -4,7 +4,11 @@
 //! the attester wants told goes out on all of them. Nothing is believed here: the attester checks signatures.
 
 use super::Heard;
-use crate::limits::{HEAD_DEADLINE, MAX_HEAD_LINKS, MAX_HEAD_STREAMS, RECONNECT_PAUSE};
+use crate::limits::{
+    HEAD_DEADLINE, HEAD_MESSAGE_BURST, HEAD_MESSAGES_PER_SECOND, MAX_HEAD_LINKS, MAX_HEAD_STREAMS,
+    RECONNECT_PAUSE,
+};
+use crate::rate::Rates;
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -34,6 +38,7 @@ pub struct Gossip {
     configured: Vec<Peer>,
     told: watch::Receiver<Arc<Vec<HeadMessage>>>,
     inbox: mpsc::Sender<Heard>,
+    rates: Arc<Rates>,
     linked: HashSet<PeerId>,
 }
 
@@ -51,7 +56,8 @@ impl Gossip {
         told: watch::Receiver<Arc<Vec<HeadMessage>>>,
         inbox: mpsc::Sender<Heard>,
     ) -> Self {
-        Self { control, configured, told, inbox, linked: HashSet::new() }
+        let rates = Arc::new(Rates::new(HEAD_MESSAGES_PER_SECOND, HEAD_MESSAGE_BURST));
+        Self { control, configured, told, inbox, rates, linked: HashSet::new() }
     }
 
     /// Runs until cancelled. Every stream's task ends with it.
@@ -81,7 +87,7 @@ impl Gossip {
             // Dropping it resets it: the peer sees that we are full.
             return;
         }
-        tasks.spawn(listen(stream, self.inbox.clone()));
+        tasks.spawn(listen(stream, self.rates.clone(), self.inbox.clone()));
         if self.linked.len() < MAX_HEAD_LINKS && self.linked.insert(peer) {
             tasks.spawn(answer(self.control.clone(), peer, self.told.clone()));
         }
@@ -89,7 +95,7 @@ impl Gossip {
 }
 
 /// Reads what a peer says until it stops, breaks off or talks nonsense.
-async fn listen(mut stream: PeerStream, inbox: mpsc::Sender<Heard>) -> Ended {
+async fn listen(mut stream: PeerStream, rates: Arc<Rates>, inbox: mpsc::Sender<Heard>) -> Ended {
     let peer = stream.peer();
     let Ok(from) = identity::key_address_of(&peer) else { return Ended::Reader };
     while let Ok(frame) = read_frame(&mut stream).await {
@@ -100,6 +106,7 @@ async fn listen(mut stream: PeerStream, inbox: mpsc::Sender<Heard>) -> Ended {
                 break;
             }
         };
+        rates.wait(peer).await;
         // Waits while the attester is busy, and so slows the peer down.
         if inbox.send(Heard { from: from.0, message }).await.is_err() {
             break;

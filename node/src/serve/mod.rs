@@ -9,10 +9,8 @@
 //! | `resolver` | `/windlass/resolve/1` |
 //! | `watch`, `watcher` | `/windlass/watch/1`: its streams; what one client watches and what it is owed |
 //! | `routes`, `route_book` | `/windlass/route/1`: its streams; which route is kept |
-//! | `rate` | how often a peer may ask |
 
 mod answer;
-mod rate;
 mod resolver;
 mod route_book;
 mod routes;
@@ -20,7 +18,6 @@ mod watch;
 mod watcher;
 
 pub use answer::{AnswerError, Answers};
-pub use rate::Rates;
 pub use resolver::run as run_resolver;
 pub use route_book::RouteBook;
 pub use routes::run as run_routes;

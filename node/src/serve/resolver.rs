@@ -3,9 +3,10 @@
 //! Each stream is served by a task of its own, so that a slow peer delays nobody; how many there are at a
 //! time is bounded, and so is the time each may take.
 
-use super::{Answers, Rates};
+use super::Answers;
 use crate::clock::unix_seconds;
 use crate::limits::{CONCURRENT_REQUESTS, REQUEST_DEADLINE};
+use crate::rate::Rates;
 use futures::AsyncWriteExt;
 use std::sync::Arc;
 use std::time::Instant;

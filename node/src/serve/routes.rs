@@ -2,9 +2,10 @@
 //! on one stream, each answered before the next is read.
 
 use super::route_book::Kept;
-use super::{AnswerError, Answers, Rates, RouteBook};
+use super::{AnswerError, Answers, RouteBook};
 use crate::clock::unix_seconds;
 use crate::limits::{CONCURRENT_REQUESTS, REQUEST_DEADLINE, ROUTE_SWEEP};
+use crate::rate::Rates;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::JoinSet;

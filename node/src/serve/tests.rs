@@ -2,24 +2,23 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::limits::{CONCURRENT_REQUESTS, REQUEST_BURST};
+use crate::limits::{CONCURRENT_REQUESTS, REQUEST_BURST, REQUESTS_PER_SECOND};
 use crate::network::Network;
+use crate::rate::Rates;
+use crate::testing::device::{Device, push};
 use crate::testing::{self, Served as Mirror};
-use futures::StreamExt;
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use std::num::NonZeroUsize;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use windlass_p2p::PeerStream;
 use windlass_p2p::frame::{read_frame, write_frame};
-use windlass_p2p::swarm::{DeviceConfig, device_swarm};
-use windlass_p2p::{Control, PeerStream};
 use windlass_protocol::bundle::{VerifiedBundle, open_bundle, verify_bundle};
 use windlass_protocol::grant::candidates;
 use windlass_protocol::head::{Committee, Trust};
 use windlass_protocol::message::names;
 use windlass_protocol::message::resolve::{Reason, Request, Response};
 use windlass_protocol::message::route::{RouteRefusal, RouteRequest, RouteResponse};
-use windlass_protocol::message::watch::{MAX_STRANGER_SLOTS, Push, Watch};
+use windlass_protocol::message::watch::{MAX_STRANGER_SLOTS, Watch};
 use windlass_protocol::question::{Question, Target};
 use windlass_protocol::record::{
     DeviceRecord, DeviceStatus, FleetRecord, GrantRecord, NEVER, NameKind, NameRecord, RIGHT_OPEN,
@@ -198,7 +197,7 @@ struct Loopback {
     mirror: Mirror,
     node: PeerId,
     address: Multiaddr,
-    control: Control,
+    device: Device,
     cancelled: CancellationToken,
 }
 
@@ -210,7 +209,7 @@ impl Loopback {
         let (network, control) = Network::listen(&testing::key(0x60), &listen, Vec::new()).await.unwrap();
         let (node, address) = (network.peer_id(), network.addresses()[0].clone());
         let cancelled = CancellationToken::new();
-        let rates = Arc::new(Rates::default());
+        let rates = Arc::new(Rates::new(REQUESTS_PER_SECOND, REQUEST_BURST));
         let accept = |name| {
             control
                 .accept(StreamProtocol::new(name), NonZeroUsize::new(CONCURRENT_REQUESTS).unwrap())
@@ -222,25 +221,12 @@ impl Loopback {
         let spec = mirror.spec.clone();
         tokio::spawn(run_routes(spec, answers, book, rates, accept(names::ROUTE), stop()));
         tokio::spawn(network.run(stop()));
-        let (mut swarm, control) = device_swarm(device, &DeviceConfig::new("test")).unwrap();
-        let ended = cancelled.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = ended.cancelled() => {}
-                () = async { loop { swarm.select_next_some().await; } } => {}
-            }
-        });
-        Self { mirror, node, address, control, cancelled }
+        let device = Device::start(device);
+        Self { mirror, node, address, device, cancelled }
     }
 
     async fn open(&self, name: &'static str) -> PeerStream {
-        let opened = self.control.open(
-            self.node,
-            vec![self.address.clone()],
-            StreamProtocol::new(name),
-            Duration::from_secs(10),
-        );
-        opened.await.unwrap()
+        self.device.open(self.node, &self.address, name).await
     }
 
     async fn ask(&self, questions: Vec<Question>) -> Response {
@@ -251,17 +237,7 @@ impl Loopback {
 
     /// Reads one push and proves what it says.
     async fn push(&self, stream: &mut PeerStream) -> (Vec<Slot>, VerifiedBundle) {
-        let frame = read_frame(stream).await.unwrap();
-        let push: Push = wire::decode(&frame, usize::MAX).unwrap();
-        let committee = Committee::first(&self.mirror.spec);
-        let trust = Trust {
-            spec: &self.mirror.spec,
-            committee: &committee,
-            now: Some(self.mirror.now + 50),
-            nonce: None,
-        };
-        let proven = verify_bundle(&trust, &push.bundle, &push.slots).unwrap();
-        (push.slots, proven)
+        push(stream, &self.mirror.spec, self.mirror.now + 50).await
     }
 }
 
@@ -323,8 +299,10 @@ async fn a_watched_slot_is_proven_at_once_and_on_every_change() {
     let (slots, proven) = loopback.push(&mut stream).await;
     assert_eq!((slots.len(), proven.head().number()), (0, 3));
 
-    let drop = Watch { add: Vec::new(), drop: vec![Slot::Device(id(TARGET))] };
+    // What is added with the drop shows that the drop arrived.
+    let drop = Watch { add: vec![Slot::Fleet(8)], drop: vec![Slot::Device(id(TARGET))] };
     write_frame(&mut stream, &wire::encode(&drop)).await.unwrap();
+    assert_eq!(loopback.push(&mut stream).await.0, [Slot::Fleet(8)]);
     loopback
         .mirror
         .advance(vec![device(TARGET, DeviceStatus::Suspended), device(CALLER, DeviceStatus::Active)])

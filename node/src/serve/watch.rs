@@ -2,15 +2,15 @@
 //! proofs of the watched slots that changed.
 
 use super::watcher::Watcher;
-use super::{AnswerError, Answers, Rates, Served};
+use super::{AnswerError, Answers, Served};
 use crate::clock::unix_seconds;
 use crate::head::ServedHead;
 use crate::limits::{MAX_WATCHERS, PUSH_DEADLINE, WATCH_INBOX};
+use crate::rate::Rates;
 use crate::store::ViewError;
 use futures::io::{AsyncReadExt, ReadHalf, WriteHalf};
 use libp2p::PeerId;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -57,10 +57,7 @@ async fn read(
             tracing::info!(%peer, "a client sent no watch message: closing its stream");
             return;
         };
-        if !rates.admit(peer, Instant::now()) {
-            tracing::info!(%peer, "a client changes what it watches too often: closing its stream");
-            return;
-        }
+        rates.wait(peer).await;
         if messages.send(watch).await.is_err() {
             return;
         }

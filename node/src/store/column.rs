@@ -157,7 +157,7 @@ pub struct Word(pub B256);
 
 impl Encodable for Word {
     fn rlp_append(&self, s: &mut RlpStream) {
-        s.append(&self.0.as_slice());
+        s.encoder().encode_value(self.0.as_slice());
     }
 }
 

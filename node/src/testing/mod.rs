@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+pub(crate) mod device;
+pub(crate) mod rpc;
+
 use crate::chain::{Answer, Block, ChainSource, Change, SourceError};
 use crate::follower::Follower;
 use crate::head::{Attester, Book, Heard, ServedHead};
@@ -92,6 +95,8 @@ struct Script {
     /// How many of the next answers with logs leave out the last one, or repeat the first.
     drop_logs: usize,
     repeat_logs: usize,
+    /// How many of the next account proofs can't be had.
+    withheld_accounts: usize,
     distrusted: usize,
     largest_range: u64,
 }
@@ -176,12 +181,21 @@ impl FakeChain {
         self.0.lock().unwrap().repeat_logs = answers;
     }
 
+    pub(crate) fn withhold_accounts(&self, answers: usize) {
+        self.0.lock().unwrap().withheld_accounts = answers;
+    }
+
     pub(crate) fn limit_ranges(&self, blocks: u64) {
         self.0.lock().unwrap().largest_range = blocks;
     }
 
     pub(crate) fn distrusted(&self) -> usize {
         self.0.lock().unwrap().distrusted
+    }
+
+    /// The hash of a canonical block.
+    pub(crate) fn hash(&self, number: u64) -> B256 {
+        self.0.lock().unwrap().canonical[number as usize]
     }
 
     /// What the registry holds at a canonical height.
@@ -261,7 +275,11 @@ impl ChainSource for FakeChain {
     }
 
     async fn account(&self, hash: B256) -> Answer<Vec<Bytes>> {
-        let script = self.0.lock().unwrap();
+        let mut script = self.0.lock().unwrap();
+        if script.withheld_accounts > 0 {
+            script.withheld_accounts -= 1;
+            return Err(unknown("state"));
+        }
         script.blocks.get(&hash).map(|fake| fake.account.clone()).ok_or_else(|| unknown(hash))
     }
 

@@ -1,6 +1,6 @@
-//! How often a peer may ask: a token bucket per peer, for a bounded number of peers. Reads no clock.
+//! How often a peer may ask or tell: a token bucket per peer, for a bounded number of peers.
 
-use crate::limits::{RATED_PEERS, REQUEST_BURST, REQUESTS_PER_SECOND};
+use crate::limits::RATED_PEERS;
 use libp2p::PeerId;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,38 +11,41 @@ struct Bucket {
     at: Instant,
 }
 
-impl Bucket {
-    fn full(now: Instant) -> Self {
-        Self { tokens: REQUEST_BURST, at: now }
-    }
-
-    fn refill(&mut self, now: Instant) {
-        let since = now.saturating_duration_since(self.at);
-        self.tokens = (self.tokens + since.as_secs_f64() * REQUESTS_PER_SECOND).min(REQUEST_BURST);
-        self.at = now;
-    }
-}
-
 /// The rates of all peers.
-#[derive(Default)]
 pub struct Rates {
+    per_second: f64,
+    burst: f64,
     buckets: Mutex<HashMap<PeerId, Bucket>>,
 }
 
 impl Rates {
+    /// As many messages per second and peer, and as many at once.
+    pub fn new(per_second: f64, burst: f64) -> Self {
+        Self { per_second, burst, buckets: Mutex::default() }
+    }
+
+    /// Waits until a message of a peer may be taken: reading no further slows the peer down.
+    pub async fn wait(&self, peer: PeerId) {
+        while !self.admit(peer, Instant::now()) {
+            tokio::time::sleep(Duration::from_secs_f64(1.0 / self.per_second)).await;
+        }
+    }
+
     /// Takes one request of a peer; `false` if it has to wait.
     pub fn admit(&self, peer: PeerId, now: Instant) -> bool {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= RATED_PEERS && !buckets.contains_key(&peer) {
             // A bucket that is full again says no more than none does.
-            let refilled = Duration::from_secs_f64(REQUEST_BURST / REQUESTS_PER_SECOND);
+            let refilled = Duration::from_secs_f64(self.burst / self.per_second);
             buckets.retain(|_, bucket| now.saturating_duration_since(bucket.at) < refilled);
             if buckets.len() >= RATED_PEERS {
                 return false;
             }
         }
-        let bucket = buckets.entry(peer).or_insert_with(|| Bucket::full(now));
-        bucket.refill(now);
+        let bucket = buckets.entry(peer).or_insert(Bucket { tokens: self.burst, at: now });
+        let since = now.saturating_duration_since(bucket.at).as_secs_f64();
+        bucket.tokens = (bucket.tokens + since * self.per_second).min(self.burst);
+        bucket.at = now;
         let admitted = bucket.tokens >= 1.0;
         if admitted {
             bucket.tokens -= 1.0;
@@ -54,10 +57,11 @@ impl Rates {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{REQUEST_BURST, REQUESTS_PER_SECOND};
 
     #[test]
     fn a_burst_then_a_rate_and_each_peer_for_itself() {
-        let rates = Rates::default();
+        let rates = Rates::new(REQUESTS_PER_SECOND, REQUEST_BURST);
         let (one, other) = (PeerId::random(), PeerId::random());
         let start = Instant::now();
         let admitted = (0..100).filter(|_| rates.admit(one, start)).count();
@@ -70,7 +74,7 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded_and_frees_idle_places() {
-        let rates = Rates::default();
+        let rates = Rates::new(REQUESTS_PER_SECOND, REQUEST_BURST);
         let start = Instant::now();
         for _ in 0..RATED_PEERS {
             assert!(rates.admit(PeerId::random(), start));

@@ -1,0 +1,204 @@
+//! Whole nodes on loopback, against a made-up chain over JSON-RPC.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::head::Peer;
+use crate::store::Store;
+use crate::testing::device::{Device, push};
+use crate::testing::rpc::Rpc;
+use crate::testing::{self, FakeChain};
+use libp2p::multiaddr::Protocol;
+use std::path::Path;
+use std::time::Duration;
+use windlass_protocol::B256;
+
+const CHAIN_ID: u64 = 1_337;
+
+/// A chain with its server, the spec that pins it, and a folder per node.
+struct World {
+    chain: Arc<FakeChain>,
+    rpc: Rpc,
+    spec: VerifiedSpec,
+    keys: Vec<SecretKey>,
+    folders: Vec<tempfile::TempDir>,
+}
+
+impl World {
+    async fn new(chain_id: u64) -> Self {
+        let chain = FakeChain::new();
+        let rpc = Rpc::serve(chain.clone(), chain_id).await;
+        let genesis = chain.hash(0);
+        let (spec, keys) = testing::spec_with(3, |spec| spec.genesis_hash = genesis);
+        let folders = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+        Self { chain, rpc, spec, keys, folders }
+    }
+
+    fn config(&self, index: usize, peers: &[&Node]) -> NodeConfig {
+        let peer = |node: &&Node| {
+            let mut address = node.listen_addrs()[0].clone();
+            let Some(Protocol::P2p(id)) = address.pop() else { panic!("{address}") };
+            Peer { id, address }
+        };
+        NodeConfig {
+            data_dir: self.folder(index).to_owned(),
+            spec: self.spec.clone(),
+            providers: vec![self.rpc.url.clone()],
+            listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+            external: Vec::new(),
+            peers: peers.iter().map(peer).collect(),
+            admin: "127.0.0.1:0".parse().unwrap(),
+            poll_interval: Duration::from_millis(20),
+        }
+    }
+
+    fn folder(&self, index: usize) -> &Path {
+        self.folders[index].path()
+    }
+
+    async fn start(&self, index: usize, peers: &[&Node]) -> Node {
+        Node::start(self.config(index, peers), self.keys[index].clone()).await.unwrap()
+    }
+
+    fn make_block(&self, value: u8) -> u64 {
+        self.chain.extend(vec![(B256::with_last_byte(1), B256::with_last_byte(value))]);
+        self.chain.finalise(1);
+        self.chain.height()
+    }
+
+    /// Waits until a node serves this height, as a device sees it: attested, proven, pushed.
+    async fn served(&self, device: &Device, node: &Node, height: u64) {
+        let name = windlass_protocol::message::names::WATCH;
+        let mut stream = device.open(node.peer_id(), &node.listen_addrs()[0], name).await;
+        let mut reached = 0;
+        while reached < height {
+            let now = unix_seconds();
+            reached = push(&mut stream, &self.spec, now).await.1.head().number();
+        }
+    }
+}
+
+async fn health(node: &Node) -> (u16, serde_json::Value) {
+    use alloy::transports::http::reqwest;
+    let url = format!("http://{}/health", node.admin_addr());
+    let response = reqwest::get(url).await.unwrap();
+    let status = response.status().as_u16();
+    (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_serve_what_two_attest_and_go_on_without_one() {
+    let world = World::new(CHAIN_ID).await;
+    let device = Device::start(&testing::key(0x71));
+    let first = world.start(0, &[]).await;
+    let second = world.start(1, &[&first]).await;
+    let third = world.start(2, &[&first, &second]).await;
+    let height = world.make_block(1);
+    for node in [&first, &second, &third] {
+        world.served(&device, node, height).await;
+    }
+    let (status, report) = health(&first).await;
+    assert_eq!((status, &report["status"]), (200, &serde_json::json!("ok")), "{report}");
+    assert_eq!(report["served"]["number"], height);
+    assert_eq!(report["attesting"], true);
+
+    third.shutdown().await;
+    let height = world.make_block(2);
+    world.served(&device, &first, height).await;
+    let third = world.start(2, &[&first, &second]).await;
+    world.served(&device, &third, height).await;
+
+    second.shutdown().await;
+    third.shutdown().await;
+    first.shutdown().await;
+    // Nothing is left running: each directory opens again.
+    for index in 0..3 {
+        Store::open(world.folder(index), &world.spec).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_attestations_says_so() {
+    let world = World::new(CHAIN_ID).await;
+    let node = world.start(0, &[]).await;
+    let (status, report) = health(&node).await;
+    assert_eq!(status, 503);
+    assert_eq!(report["served"], serde_json::Value::Null);
+    assert_ne!(report["status"], "ok");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_prevents_a_start_is_said_in_one_line() {
+    let world = World::new(CHAIN_ID).await;
+    let node = world.start(0, &[]).await;
+    let start = async |config: NodeConfig| {
+        let error = Node::start(config, world.keys[1].clone()).await.err().expect("a refusal");
+        assert!(!error.to_string().contains('\n'), "{error}");
+        error
+    };
+
+    let error = start(world.config(0, &[])).await;
+    assert!(matches!(error, StartError::Store(StoreError::Locked(_))), "{error}");
+
+    let mut config = world.config(1, &[]);
+    config.listen = vec![{
+        let mut taken = node.listen_addrs()[0].clone();
+        taken.pop();
+        taken
+    }];
+    let error = start(config).await;
+    assert!(matches!(&error, StartError::Network(ListenError::Listen { .. })), "{error}");
+
+    let mut config = world.config(1, &[]);
+    config.admin = node.admin_addr();
+    let error = start(config).await;
+    assert!(matches!(&error, StartError::Admin { .. }), "{error}");
+
+    let mut config = world.config(1, &[]);
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    config.providers = vec![format!("http://{}", nobody.local_addr().unwrap())];
+    drop(nobody);
+    let error = start(config).await;
+    assert!(matches!(&error, StartError::Chain(SourceError::Unavailable(_))), "{error}");
+    assert!(error.to_string().contains("providers"), "{error}");
+
+    let other = World::new(CHAIN_ID + 1).await;
+    let mut config = world.config(1, &[]);
+    config.providers = vec![world.rpc.url.clone(), other.rpc.url.clone()];
+    let error = start(config).await;
+    assert!(matches!(&error, StartError::Chain(SourceError::OtherChain { what: "chain id", .. })), "{error}");
+
+    let mut config = world.config(1, &[]);
+    config.spec = testing::spec(3).0;
+    let error = start(config).await;
+    assert!(
+        matches!(&error, StartError::Chain(SourceError::OtherChain { what: "genesis hash", .. })),
+        "{error}"
+    );
+    // A refused start leaves nothing behind: the same directory and ports serve the next one.
+    world.start(1, &[&node]).await.shutdown().await;
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_sync_and_a_second_provider_over_json_rpc() {
+    let world = World::new(CHAIN_ID).await;
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dead = format!("http://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    for value in 1..60 {
+        world.make_block(value);
+    }
+    world.chain.limit_ranges(9);
+    let mut config = world.config(0, &[]);
+    config.providers.insert(0, dead);
+    let device = Device::start(&testing::key(0x71));
+    let first = Node::start(config, world.keys[0].clone()).await.unwrap();
+    let second = world.start(1, &[&first]).await;
+    world.served(&device, &first, world.chain.height()).await;
+    let (_, report) = health(&first).await;
+    assert!(report["providers"][0]["failures"].as_u64().unwrap() > 0, "{report}");
+    assert_eq!(report["providers"][1]["preferred"], true);
+    second.shutdown().await;
+    first.shutdown().await;
+}

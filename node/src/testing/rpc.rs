@@ -1,0 +1,136 @@
+//! A made-up chain over JSON-RPC on loopback: as much of it as a node asks for.
+#![allow(clippy::unwrap_used)]
+
+use super::{FakeChain, REGISTRY};
+use crate::chain::{Answer, Block, ChainSource, Change, SourceError};
+use alloy::consensus::{Header as ConsensusHeader, Sealed};
+use alloy::rpc::types::{
+    Block as RpcBlock, BlockTransactions, EIP1186AccountProofResponse, Header as RpcHeader, Log,
+};
+use alloy::sol_types::SolEvent;
+use alloy_rlp::Decodable;
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use windlass_contracts::registry::Registry;
+use windlass_protocol::B256;
+use windlass_protocol::alloy_primitives::Log as PrimitiveLog;
+
+/// The chain's server; ends when dropped.
+pub(crate) struct Rpc {
+    pub(crate) url: String,
+    task: JoinHandle<()>,
+}
+
+impl Rpc {
+    pub(crate) async fn serve(chain: Arc<FakeChain>, chain_id: u64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().route("/", post(answer)).with_state((chain, chain_id));
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, task }
+    }
+}
+
+impl Drop for Rpc {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn answer(
+    State((chain, chain_id)): State<(Arc<FakeChain>, u64)>,
+    Json(call): Json<Value>,
+) -> Json<Value> {
+    let (method, params) = (call["method"].as_str().unwrap(), &call["params"]);
+    let answer = match method {
+        "eth_chainId" => Ok(json!(format!("{chain_id:#x}"))),
+        "eth_getBlockByNumber" => {
+            by_tag(&chain, params[0].as_str().unwrap()).await.map(|block| view(block.as_ref()))
+        }
+        "eth_getBlockByHash" => Ok(view(chain.by_hash(word(&params[0])).await.ok().as_ref())),
+        "eth_getLogs" => logs(&chain, &params[0]).await,
+        "eth_getProof" => chain.account(block_hash(&params[2])).await.map(|proof| {
+            let account_proof = proof;
+            json!(EIP1186AccountProofResponse { address: REGISTRY, account_proof, ..Default::default() })
+        }),
+        other => panic!("a node asked for {other}"),
+    };
+    let id = &call["id"];
+    Json(match answer {
+        Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
+        Err(SourceError::TooMuch { reason, .. }) => error(id, -32_005, &reason),
+        Err(reason) => error(id, -32_000, &reason.to_string()),
+    })
+}
+
+fn error(id: &Value, code: i32, message: &str) -> Value {
+    json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message } })
+}
+
+fn word(value: &Value) -> B256 {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+/// EIP-1898 allows a block hash by itself or in an object.
+fn block_hash(value: &Value) -> B256 {
+    if value.is_object() { word(&value["blockHash"]) } else { word(value) }
+}
+
+fn number(value: &Value) -> u64 {
+    u64::from_str_radix(value.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+}
+
+async fn by_tag(chain: &FakeChain, tag: &str) -> Answer<Option<Block>> {
+    match tag {
+        "latest" => chain.latest().await.map(Some),
+        "finalized" => chain.finalized().await,
+        tag => chain.by_number(number(&json!(tag))).await,
+    }
+}
+
+fn view(block: Option<&Block>) -> Value {
+    let Some(block) = block else { return Value::Null };
+    let header = ConsensusHeader::decode(&mut block.rlp.as_ref()).unwrap();
+    let header = RpcHeader::from_consensus(Sealed::new_unchecked(header, block.header.hash), None, None);
+    json!(RpcBlock::<()>::new(header, BlockTransactions::Hashes(Vec::new())))
+}
+
+async fn logs(chain: &FakeChain, filter: &Value) -> Answer<Value> {
+    if filter.get("blockHash").is_some_and(|hash| !hash.is_null()) {
+        let hash = word(&filter["blockHash"]);
+        let number = chain.by_hash(hash).await?.header.number;
+        return Ok(json!(events(&chain.changes(hash).await?, hash, number)));
+    }
+    let (from, to) = (number(&filter["fromBlock"]), number(&filter["toBlock"]));
+    // Asked as a whole, so that the chain's own limit on ranges counts.
+    chain.changes_between(from, to).await?;
+    let mut all = Vec::new();
+    for height in from..=to {
+        let hash = chain.by_number(height).await?.unwrap().header.hash;
+        all.extend(events(&chain.changes(hash).await?, hash, height));
+    }
+    // The order of an answer is nothing to rely on.
+    all.reverse();
+    Ok(json!(all))
+}
+
+fn events(changes: &[Change], hash: B256, number: u64) -> Vec<Log> {
+    let event = |(index, (slot, value)): (usize, &Change)| Log {
+        inner: PrimitiveLog {
+            address: REGISTRY,
+            data: Registry::Set { slot: *slot, value: *value }.encode_log_data(),
+        },
+        block_hash: Some(hash),
+        block_number: Some(number),
+        log_index: Some(index as u64),
+        transaction_hash: Some(B256::ZERO),
+        transaction_index: Some(0),
+        ..Log::default()
+    };
+    changes.iter().enumerate().map(event).collect()
+}
