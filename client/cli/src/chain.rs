@@ -54,7 +54,10 @@ pub enum ChainError {
         reason: String,
     },
     /// Another chain than the chain spec's.
-    #[error("the chain at {url} is not the chain spec's: its {what} is {actual}, the spec says {expected}")]
+    #[error(
+        "the chain at {url} is not the chain spec's: its {what} is {actual}, the spec says {expected} \
+             (a development chain that was started anew is another chain)"
+    )]
     OtherChain {
         /// Where.
         url: String,

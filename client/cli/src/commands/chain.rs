@@ -49,6 +49,9 @@ pub(crate) struct DeployArgs {
     /// Take a block as final this many blocks deep, on chains without a `finalized` tag
     #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..))]
     finality_depth: Option<u64>,
+    /// Least stake of a node, in wei [default: one coin, 10^18]
+    #[arg(long, value_name = "WEI", value_parser = clap::value_parser!(u64).range(1..))]
+    min_stake: Option<u64>,
     /// For a development chain: short periods, one provider is enough
     #[arg(long)]
     dev: bool,
@@ -104,6 +107,7 @@ fn terms(arguments: &DeployArgs, deployer: Address) -> Result<Terms, TermsError>
     terms.version = arguments.spec_version;
     terms.predecessor = arguments.predecessor.unwrap_or_default();
     terms.head_interval = arguments.head_interval.unwrap_or(terms.head_interval);
+    terms.min_stake = arguments.min_stake.map_or(terms.min_stake, u128::from);
     terms.finality = arguments.finality_depth.map_or(terms.finality, FinalityRule::Depth);
     Ok(terms)
 }
@@ -119,6 +123,7 @@ struct ShownSpec {
     genesis_hash: B256,
     registry: ShownPin,
     name_registrar: ShownPin,
+    /// Absent when the spec pins none.
     node_staking: Option<ShownPin>,
     settlement: Option<ShownPin>,
     deploy_block: u64,
@@ -187,6 +192,11 @@ impl fmt::Display for ShownSpec {
         writeln!(f, "chain     {} from genesis {}{dev}", self.chain_id, self.genesis_hash)?;
         writeln!(f, "registry  {} since block {}", self.registry.address, self.deploy_block)?;
         writeln!(f, "names     {}", self.name_registrar.address)?;
+        for (label, pin) in [("staking", &self.node_staking), ("payments", &self.settlement)] {
+            if let Some(pin) = pin {
+                writeln!(f, "{label:<9} {}", pin.address)?;
+            }
+        }
         writeln!(
             f,
             "committee {} of {} must attest: {}",

@@ -148,7 +148,7 @@ async fn register(context: &Context, arguments: RegisterArgs) -> Result<(), Fail
     let duration = arguments.duration.unwrap_or(YEAR);
     let registration =
         Registration { name: arguments.name, owner, target, duration, secret: B256::new(rand::random()) };
-    context.output.note("committing to the name, then waiting before it is revealed");
+    context.output.note("registering takes a commitment, a wait, and its revelation");
     let receipt = Names::new(&chain, &spec, &key).register(&registration).await?;
     let changed = Changed {
         name: registration.name.to_string(),

@@ -1,7 +1,7 @@
 //! The contracts of a deployment, in the order of their creation, which is the order of their predicted addresses.
 
 use super::Terms;
-use windlass_contracts::{Addresses, Deployable, name_registrar};
+use windlass_contracts::{Addresses, Deployable, name_registrar, node_staking, settlement};
 use windlass_protocol::alloy_primitives::aliases::U96;
 use windlass_protocol::{Address, B256, Bytes};
 
@@ -33,9 +33,17 @@ impl Creation {
     }
 }
 
-/// The deployment's contracts. NodeStaking and Settlement join here when they exist. A registry deployed without them
-/// stays without: the deployer's next transactions use their nonces up, so nothing can ever be at their addresses.
-pub(super) fn creations(addresses: &Addresses, terms: &Terms) -> Vec<Creation> {
+/// What the contracts' code takes from the chain itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Ground {
+    /// The hash of block 0.
+    pub(super) genesis_hash: B256,
+    /// Whether `block.number` in contracts is the header's number.
+    pub(super) number_is_headers: bool,
+}
+
+/// The deployment's contracts.
+pub(super) fn creations(addresses: &Addresses, terms: &Terms, ground: &Ground) -> Vec<Creation> {
     let names = name_registrar::Terms {
         registry: addresses.registry,
         treasury: terms.treasury,
@@ -46,8 +54,20 @@ pub(super) fn creations(addresses: &Addresses, terms: &Terms) -> Vec<Creation> {
         fee_four: U96::saturating_from(terms.fees[1]),
         fee_five: U96::saturating_from(terms.fees[2]),
     };
+    let staking = node_staking::Terms {
+        registry: addresses.registry,
+        genesis_hash: ground.genesis_hash,
+        header_numbers: ground.number_is_headers,
+        min_stake: U96::saturating_from(terms.min_stake),
+        epoch_length: terms.epoch_length,
+        staked_age: terms.stake_age,
+        unbonding_age: terms.unbonding_period,
+    };
+    let settlement = settlement::Terms { registry: addresses.registry };
     vec![
         Creation::new(REGISTRY, addresses.registry, &addresses.registry_terms(terms.predecessor)),
         Creation::new(NAME_REGISTRAR, addresses.name_registrar, &names),
+        Creation::new(NODE_STAKING, addresses.node_staking, &staking),
+        Creation::new(SETTLEMENT, addresses.settlement, &settlement),
     ]
 }

@@ -63,7 +63,7 @@ pub struct Eligibility {
 }
 
 /// The lines that need no contract.
-pub(super) async fn check_headers(chain: &Chain, terms: &Terms) -> Result<(), DeployError> {
+pub(super) async fn check_headers(chain: &Chain, terms: &Terms) -> Result<Eligibility, DeployError> {
     let block = chain.block(BlockId::latest()).await?;
     let decoded = Header::decode(&header_rlp(chain, &block).await);
     let same = decoded.is_ok_and(|header| {
@@ -78,7 +78,8 @@ pub(super) async fn check_headers(chain: &Chain, terms: &Terms) -> Result<(), De
             Err(_) => require(chain, false, Line::Finality)?,
         }
     }
-    Ok(())
+    let number = block.header.number;
+    Ok(Eligibility { number_is_headers: seen_number(chain, number).await? == Some(U256::from(number)) })
 }
 
 /// As the chain gives it, or put together from its fields: then only headers of the known form have the right hash.
@@ -97,7 +98,7 @@ pub(super) async fn check_proofs(
     deployer: &SecretKey,
     addresses: &Addresses,
     journal: &mut Journal,
-) -> Result<Eligibility, DeployError> {
+) -> Result<(), DeployError> {
     let commitment = keccak256([b"Windlass eligibility probe", addresses.name_registrar.as_slice()].concat());
     let receipt = probe(chain, deployer, addresses.name_registrar, commitment, journal).await?;
     let number =
@@ -113,8 +114,7 @@ pub(super) async fn check_proofs(
     at.check_slot(addresses.name_registrar, committed_slot(commitment), Some(made), Line::PresentSlot)
         .await?;
     at.check_slot(addresses.name_registrar, committed_slot(B256::ZERO), None, Line::AbsentSlot).await?;
-    at.check_slot(addresses.registry, B256::repeat_byte(0xee), None, Line::AbsentSlot).await?;
-    Ok(Eligibility { number_is_headers: seen_number(chain, number).await? == Some(U256::from(number)) })
+    at.check_slot(addresses.registry, B256::repeat_byte(0xee), None, Line::AbsentSlot).await
 }
 
 /// Sends the probe unless one is in a block already.

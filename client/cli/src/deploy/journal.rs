@@ -110,12 +110,17 @@ impl Journal {
         let same = [
             (begun.chain_id == chain_id && begun.genesis_hash == genesis_hash, "chain"),
             (begun.account == account, "account"),
-            (begun.terms == terms, "treasury, ages, fees or predecessor"),
+            (begun.terms == terms, "treasury, ages, fees, stake or predecessor"),
         ];
-        match same.iter().find(|(same, _)| !same) {
-            Some((_, what)) => Err(JournalError::Other { path: self.path.clone().unwrap_or_default(), what }),
-            None => Ok(()),
+        if let Some((_, what)) = same.iter().find(|(same, _)| !same) {
+            return Err(JournalError::Other { path: self.path.clone().unwrap_or_default(), what });
         }
+        // Nothing was sent yet: the account may have gone on meanwhile.
+        if let Some(begun) = self.begun.as_mut().filter(|begun| begun.transactions.is_empty()) {
+            begun.first_nonce = nonce;
+            return self.save();
+        }
+        Ok(())
     }
 
     /// The nonce of the first contract's creation.
@@ -199,6 +204,18 @@ mod tests {
         assert_eq!(second.probes(), [B256::repeat_byte(8)]);
         second.finish().unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn before_anything_is_sent_the_nonce_moves_with_the_account() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (genesis, account) = (B256::repeat_byte(1), Address::repeat_byte(2));
+        for nonce in [7, 9] {
+            let mut journal = Journal::open(&path).unwrap();
+            journal.begin(5, genesis, account, nonce, &terms()).unwrap();
+            assert_eq!(journal.first_nonce(), nonce);
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub use terms::{Terms, TermsError};
 use crate::chain::{Chain, ChainError};
 use crate::transact::{Action, TransactError};
 use alloy_eips::BlockId;
-use contracts::{Creation, creations};
+use contracts::{Creation, Ground, creations};
 use windlass_contracts::Addresses;
 use windlass_protocol::spec::{ChainSpec, ContractPin, Contracts, SignedSpec};
 use windlass_protocol::{Address, B256, SecretKey, U256, keccak256};
@@ -112,18 +112,19 @@ pub async fn deploy(
     terms.check()?;
     let account = deployer.address().0;
     let (chain_id, genesis_hash) = (chain.id().await?, chain.genesis_hash().await?);
-    eligibility::check_headers(chain, terms).await?;
+    let eligibility = eligibility::check_headers(chain, terms).await?;
     let nonce = chain.nonce(account, true).await?;
     journal.begin(chain_id, genesis_hash, account, nonce, terms)?;
     let addresses = Addresses::predict(account, journal.first_nonce());
-    let creations = creations(&addresses, terms);
+    let ground = Ground { genesis_hash, number_is_headers: eligibility.number_is_headers };
+    let creations = creations(&addresses, terms, &ground);
     let run = Run { chain, deployer, account, creations: &creations };
     run.check_balance(journal).await?;
     for index in 0..creations.len() {
         run.create(index, journal, progress).await?;
     }
     progress("checking that the chain proves what the contracts hold");
-    let eligibility = eligibility::check_proofs(chain, deployer, &addresses, journal).await?;
+    eligibility::check_proofs(chain, deployer, &addresses, journal).await?;
     let deploy_block = run.first_block(journal).await?;
     let spec = compose(chain_id, genesis_hash, deploy_block, &creations, terms, date);
     Ok(Deployment { signed: SignedSpec::sign(&spec, publisher), spec, eligibility })
@@ -249,9 +250,9 @@ fn compose(
         finality: terms.finality,
         max_finality_lag: terms.max_finality_lag,
         trusting_period: terms.trusting_period,
-        epoch_length: terms.epoch_length,
-        stake_age: terms.stake_age,
-        unbonding_period: terms.unbonding_period,
+        epoch_length: u64::from(terms.epoch_length),
+        stake_age: u64::from(terms.stake_age),
+        unbonding_period: u64::from(terms.unbonding_period),
         fault_fraction: terms.fault_fraction,
         dev: terms.dev,
         date,
@@ -268,10 +269,15 @@ pub(crate) mod tests {
         SecretKey::from_bytes(&[byte; 32]).unwrap()
     }
 
+    fn ground() -> Ground {
+        Ground { genesis_hash: B256::repeat_byte(1), number_is_headers: true }
+    }
+
     pub(crate) fn example_spec() -> ChainSpec {
         let terms = Terms::development(vec![key(1).address().0, key(2).address().0]).unwrap();
         let addresses = Addresses::predict(key(9).address().0, 3);
-        compose(31_337, B256::repeat_byte(1), 4, &creations(&addresses, &terms), &terms, 1_800_000_000)
+        let creations = creations(&addresses, &terms, &ground());
+        compose(31_337, B256::repeat_byte(1), 4, &creations, &terms, 1_800_000_000)
     }
 
     #[test]
@@ -280,7 +286,9 @@ pub(crate) mod tests {
         let deployer = key(9).address().0;
         assert_eq!(spec.contracts.registry.address, deployer.create(3));
         assert_eq!(spec.contracts.name_registrar.address, deployer.create(4));
-        assert_ne!(spec.contracts.name_registrar.code_hash, B256::ZERO);
+        assert_eq!(spec.contracts.node_staking.address, deployer.create(5));
+        assert_eq!(spec.contracts.settlement.address, deployer.create(6));
+        assert_ne!(spec.contracts.settlement.code_hash, B256::ZERO);
         assert!(spec.committee.windows(2).all(|pair| pair[0] < pair[1]));
         let signed = SignedSpec::sign(&spec, &key(8)).to_bytes();
         assert_eq!(*verify_spec(&signed, key(8).address()).unwrap(), spec);
@@ -289,7 +297,9 @@ pub(crate) mod tests {
     #[test]
     fn another_nonce_or_deployer_is_another_registry() {
         let terms = Terms::development(vec![key(1).address().0]).unwrap();
-        let at = |account: Address, nonce| creations(&Addresses::predict(account, nonce), &terms)[0].address;
+        let at = |account: Address, nonce| {
+            creations(&Addresses::predict(account, nonce), &terms, &ground())[0].address
+        };
         assert_ne!(at(key(9).address().0, 0), at(key(9).address().0, 1));
         assert_ne!(at(key(9).address().0, 0), at(key(8).address().0, 0));
     }

@@ -28,11 +28,13 @@ pub struct Terms {
     /// Seconds for which an old committee may vouch for its successor.
     pub trusting_period: u64,
     /// Seconds of a committee epoch.
-    pub epoch_length: u64,
+    pub epoch_length: u32,
     /// Seconds of staking before a node may join a committee.
-    pub stake_age: u64,
+    pub stake_age: u32,
     /// Seconds from a node's notice to the return of its stake.
-    pub unbonding_period: u64,
+    pub unbonding_period: u32,
+    /// The least stake of a node, in wei.
+    pub min_stake: u128,
     /// How much of the committee may be wrong.
     pub fault_fraction: Fraction,
     /// A chain for development: one provider is enough, and clocks may run ahead.
@@ -76,9 +78,10 @@ impl Terms {
             finality: FinalityRule::Tag,
             max_finality_lag: 3_600,
             trusting_period: 7 * DAY,
-            epoch_length: DAY,
-            stake_age: 7 * DAY,
-            unbonding_period: 21 * DAY,
+            epoch_length: DAY as u32,
+            stake_age: 7 * DAY as u32,
+            unbonding_period: 21 * DAY as u32,
+            min_stake: 1_000_000_000_000_000_000,
             fault_fraction: Fraction { numerator: 2, denominator: 3 },
             dev: false,
             commitment_ages: (60, 86_400),
@@ -114,13 +117,17 @@ impl Terms {
         let (least, most) = self.commitment_ages;
         let rules = [
             (self.head_interval > 0, "the head interval is zero"),
-            (self.epoch_length > 0, "the epoch length is zero"),
-            (self.unbonding_period > self.trusting_period, "stake leaves before the trusting period ends"),
+            (self.epoch_length >= 2, "an epoch is shorter than 2 s"),
+            (
+                u64::from(self.unbonding_period) > self.trusting_period,
+                "stake leaves before the trusting period ends",
+            ),
             (least > 0 && most > least, "a commitment's ages"),
             (
                 self.fault_fraction.numerator < self.fault_fraction.denominator,
                 "the fault fraction isn't below one",
             ),
+            (self.min_stake > 0, "the least stake is zero"),
             (self.treasury != Address::ZERO, "the treasury is the zero address"),
         ];
         let broken = rules.iter().find(|(holds, _)| !holds);
@@ -130,9 +137,11 @@ impl Terms {
     /// A digest of everything that the contracts' code depends on, so that a journal isn't continued under other terms.
     pub(super) fn digest(&self) -> B256 {
         #[derive(Serialize)]
-        struct Fixed<'a>(&'a Address, &'a Address, (u32, u32), u32, [String; 3]);
-        let fees = self.fees.map(|fee| fee.to_string());
-        let fixed = Fixed(&self.treasury, &self.predecessor, self.commitment_ages, self.grace, fees);
+        struct Fixed<'a>(&'a Address, &'a Address, (u32, u32), u32, [String; 4], [u32; 3]);
+        let [three, four, five] = self.fees;
+        let wei = [three, four, five, self.min_stake].map(|amount| amount.to_string());
+        let periods = [self.epoch_length, self.stake_age, self.unbonding_period];
+        let fixed = Fixed(&self.treasury, &self.predecessor, self.commitment_ages, self.grace, wei, periods);
         keccak256(serde_json::to_vec(&fixed).expect("addresses and numbers always serialise"))
     }
 }
@@ -176,7 +185,8 @@ mod tests {
             (Terms { treasury: Address::ZERO, ..good.clone() }, "treasury"),
             (Terms { head_interval: 0, ..good.clone() }, "interval"),
             (Terms { epoch_length: 0, ..good.clone() }, "epoch"),
-            (Terms { unbonding_period: 1, ..good.clone() }, "stake"),
+            (Terms { unbonding_period: 1, ..good.clone() }, "stake leaves"),
+            (Terms { min_stake: 0, ..good.clone() }, "least stake"),
             (Terms { commitment_ages: (5, 5), ..good.clone() }, "ages"),
             (Terms { fault_fraction: Fraction { numerator: 1, denominator: 1 }, ..good.clone() }, "fraction"),
             (Terms { committee: members(3), ..good.clone() }, "ascending"),
@@ -191,6 +201,8 @@ mod tests {
         let terms = Terms::development(members(1)).unwrap();
         assert_eq!(terms.digest(), Terms { version: 2, ..terms.clone() }.digest());
         assert_ne!(terms.digest(), Terms { grace: 1, ..terms.clone() }.digest());
+        assert_ne!(terms.digest(), Terms { min_stake: 1, ..terms.clone() }.digest());
+        assert_ne!(terms.digest(), Terms { epoch_length: 9, ..terms.clone() }.digest());
         assert_ne!(terms.digest(), Terms { fees: [1, 2, 3], ..terms.clone() }.digest());
     }
 }
