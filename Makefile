@@ -73,8 +73,8 @@ test: build contracts verification ## every test, short forms
 verification: build ## docs/verification.md names only tests and commands that exist
 	@scripts/verification.sh
 
-soak: build ## the full numbers: kills, cycles, random histories; takes hours
-	WINDLASS_SOAK=1 PROPTEST_CASES=20000 $(CARGO) test --locked --workspace
+soak: build ## properties over many more cases, contracts fuzzed for long, each of their rules deleted; takes hours
+	PROPTEST_CASES=20000 $(CARGO) test --locked --workspace
 	contracts/check.sh --soak
 
 bench: setup ## figures beside stock rust-libp2p and iroh; QUICK=1 ends within 5 minutes once built

@@ -6,7 +6,11 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 quick=()
 [ "${QUICK:-0}" = 0 ] || quick=(--quick)
 
-cargo build --release --locked --manifest-path "$root/tests/bench/Cargo.toml" --target-dir "$root/tests/bench/target"
+cd "$root"
+product="${CARGO_TARGET_DIR:-$root/target}/release"
+cargo build --release --locked -p windlass-cli -p windlass-node -p windlass-testnet --bins
+cargo build --release --locked --manifest-path tests/bench/Cargo.toml --target-dir tests/bench/target
+export WINDLASS_TESTNET="$product/windlass-testnet"
 
 model=$(awk -F ': *' '/^model name/ { print $2; exit }' /proc/cpuinfo)
 memory=$(awk '/^MemTotal/ { printf "%.0f GB", $2 / 1e6 }' /proc/meminfo)
@@ -14,4 +18,7 @@ commit=$(git -C "$root" rev-parse --short HEAD 2>/dev/null || echo unknown)
 echo
 echo "$(date -u '+%Y-%m-%d %H:%M UTC'), commit $commit, $(nproc) cores of ${model:-an unnamed CPU}, $memory, Linux $(uname -r), $(rustc --version)"
 echo
-"$root/tests/bench/target/release/peers" run ${quick[@]+"${quick[@]}"}
+tests/bench/target/release/peers run ${quick[@]+"${quick[@]}"}
+echo
+tests/bench/target/release/peers own ${quick[@]+"${quick[@]}"}
+echo "| size of \`windlass\`, stripped | $(stat -c %s "$product/windlass" | awk '{ printf "%.1f MB", $1 / 1e6 }') |"

@@ -5,6 +5,7 @@
 //! `dial`), round after round over all systems, so that a change in the machine's mood meets all of them
 //! alike, and prints medians. It never judges: figures, no verdicts.
 
+mod own;
 mod part;
 mod system;
 mod systems;
@@ -36,6 +37,12 @@ enum Command {
         #[arg(long, default_value = "")]
         only: String,
     },
+    /// Measure what only Windlass has: resolving, bundles, verification, a node's memory.
+    Own {
+        /// Fewer look-ups: about half a minute.
+        #[arg(long)]
+        quick: bool,
+    },
     /// One process of a measurement: what the other two need, a relay or a network. Ends when its standard
     /// input does.
     #[command(hide = true)]
@@ -63,6 +70,7 @@ enum Command {
 async fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Run { quick, only } => run(quick, &only).await,
+        Command::Own { quick } => own::run(quick).await,
         Command::Network { system } => part::serve(system::named(&system)?.network().await?).await,
         Command::Listen { system, network } => {
             part::serve(system::named(&system)?.listen(network.as_deref()).await?).await

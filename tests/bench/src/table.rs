@@ -45,14 +45,15 @@ pub fn render(rows: &[(&str, &Samples)], rounds: u32, effort: Effort) -> String 
     text
 }
 
-fn sorted(values: &[f64]) -> Vec<f64> {
+/// Smallest first.
+pub fn sorted(values: &[f64]) -> Vec<f64> {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     values
 }
 
 /// The value below which `share` of the sorted values lie; NaN of none.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
+pub fn quantile(sorted: &[f64], share: f64) -> f64 {
     let last = sorted.len().saturating_sub(1);
     sorted.get((last as f64 * share).round() as usize).copied().unwrap_or(f64::NAN)
 }

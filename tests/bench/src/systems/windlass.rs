@@ -20,7 +20,7 @@ const PROGRAM: &str = "WINDLASS_TESTNET";
 const SERVICE: Service = Service::Stream(9000);
 const SERVICE_TEXT: &str = "tcp/9000";
 /// Time the network has to start, and the grant to be mirrored.
-const READY: Duration = Duration::from_secs(25);
+const READY: Duration = Duration::from_secs(55);
 /// Between two looks at whether the grant is mirrored.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -39,7 +39,7 @@ impl System for Windlass {
 
     fn network(&self) -> BoxFuture<'_, Result<Running>> {
         async {
-            let (network, contact) = start_network().await?;
+            let (network, contact) = start_network(2).await?;
             let description: Description = serde_json::from_str(&contact)?;
             grant(&description).await?;
             Ok(Running { contact, alive: Box::new(network) })
@@ -50,8 +50,8 @@ impl System for Windlass {
     fn listen<'a>(&'a self, network: Option<&'a str>) -> BoxFuture<'a, Result<Running>> {
         async move {
             let description = Description::parse(network)?;
-            let [publisher, _] = &description.devices;
-            let client = self.client(&description, publisher).await?;
+            let [publisher, _] = description.two()?;
+            let client = description.client(publisher, !self.relayed).await?;
             let mut publication = client.publish(SERVICE, Policy::default()).await?;
             let accepting = tokio::spawn(async move {
                 while let Some(stream) = publication.accept().await {
@@ -66,26 +66,13 @@ impl System for Windlass {
     fn dialler<'a>(&'a self, network: Option<&'a str>) -> BoxFuture<'a, Result<Box<dyn Dialler>>> {
         async move {
             let description = Description::parse(network)?;
-            let [_, caller] = &description.devices;
-            let client = self.client(&description, caller).await?;
+            let [_, caller] = description.two()?;
+            let client = description.client(caller, !self.relayed).await?;
             // Connects to a node, as a device that runs has; nothing about the listener is known yet.
             client.ask(vec![Question::Target(Target::Device(client.device_id()))]).await?;
             Ok(Box::new(One { client, relayed: self.relayed }) as Box<dyn Dialler>)
         }
         .boxed()
-    }
-}
-
-impl Windlass {
-    async fn client(&self, description: &Description, device: &Device) -> Result<Client> {
-        let passphrase = std::fs::read_to_string(&description.passphrase_file)?;
-        let key = windlass_keyfile::read(&description.key_of(device), passphrase.trim_end())?;
-        let nodes: Result<Vec<_>, _> = description.nodes.iter().map(|node| node.multiaddr.parse()).collect();
-        Ok(Client::builder(description.verified_spec()?, key)
-            .nodes(nodes?)
-            .direct(!self.relayed)
-            .start()
-            .await?)
     }
 }
 
@@ -112,26 +99,26 @@ impl Dialler for One {
 
 /// What `windlass-testnet up --json` prints, as far as it is needed here.
 #[derive(Deserialize)]
-struct Description {
+pub struct Description {
     directory: PathBuf,
     profile: PathBuf,
     spec: PathBuf,
     publisher: String,
     passphrase_file: PathBuf,
     fleet: u64,
-    nodes: Vec<Node>,
-    devices: [Device; 2],
+    pub nodes: Vec<Node>,
+    pub devices: Vec<Device>,
 }
 
 #[derive(Deserialize)]
-struct Node {
+pub struct Node {
     multiaddr: String,
 }
 
 #[derive(Deserialize)]
-struct Device {
-    name: String,
-    id: String,
+pub struct Device {
+    pub name: String,
+    pub id: String,
 }
 
 impl Description {
@@ -139,17 +126,40 @@ impl Description {
         Ok(serde_json::from_str(network.context("no network was started")?)?)
     }
 
+    /// The one that publishes and the one that calls.
+    fn two(&self) -> Result<[&Device; 2]> {
+        match &self.devices[..] {
+            [publisher, caller, ..] => Ok([publisher, caller]),
+            _ => bail!("the network has fewer than two devices"),
+        }
+    }
+
+    /// A client that acts as this device.
+    pub async fn client(&self, device: &Device, direct: bool) -> Result<Client> {
+        let passphrase = std::fs::read_to_string(&self.passphrase_file)?;
+        let key = windlass_keyfile::read(&self.key_of(device), passphrase.trim_end())?;
+        let nodes: Result<Vec<_>, _> = self.nodes.iter().map(|node| node.multiaddr.parse()).collect();
+        Ok(Client::builder(self.verified_spec()?, key).nodes(nodes?).direct(direct).start().await?)
+    }
+
     fn key_of(&self, device: &Device) -> PathBuf {
         self.directory.join("keys").join(format!("{}.json", device.name))
     }
 
-    fn verified_spec(&self) -> Result<VerifiedSpec> {
+    pub fn verified_spec(&self) -> Result<VerifiedSpec> {
         Ok(verify_spec(&std::fs::read(&self.spec)?, self.publisher.parse()?)?)
     }
 }
 
 /// A running `windlass-testnet`, interrupted when dropped: then it ends its parts and removes its files.
-struct Network(Child);
+pub struct Network(Child);
+
+impl Network {
+    /// Its process.
+    pub fn process(&self) -> Option<u32> {
+        self.0.id()
+    }
+}
 
 impl Drop for Network {
     fn drop(&mut self) {
@@ -169,10 +179,10 @@ fn program() -> Result<PathBuf> {
     Ok(path.into())
 }
 
-/// Starts chain, contracts, three nodes and two devices; returns how it describes them.
-async fn start_network() -> Result<(Network, String)> {
+/// Starts chain, contracts, three nodes and devices; returns how it describes them.
+pub async fn start_network(devices: usize) -> Result<(Network, String)> {
     let mut child = Command::new(program()?)
-        .args(["up", "--nodes=3", "--devices=2", "--port=0", "--json"])
+        .args(["up", "--nodes=3", &format!("--devices={devices}"), "--port=0", "--json"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .kill_on_drop(true)
@@ -189,7 +199,7 @@ async fn start_network() -> Result<(Network, String)> {
 /// Grants the second device the first one's service, and waits until the nodes can prove it.
 async fn grant(description: &Description) -> Result<()> {
     let fleet = description.fleet.to_string();
-    let [publisher, caller] = &description.devices;
+    let [publisher, caller] = description.two()?;
     let about =
         ["--fleet", &fleet, "--target", &publisher.id, "--grantee", &caller.id, "--service", SERVICE_TEXT];
     if !windlass(description, "add", &about).await? {
