@@ -86,7 +86,7 @@ impl<S: ChainSource> Follower<S> {
     /// One round. Tells the state whatever comes of it.
     pub async fn step(&mut self) -> Result<(), FollowError> {
         let outcome = match self.round().await {
-            Err(FollowError::Contradiction(what, _)) => self.rebuild(what),
+            Err(FollowError::Contradiction(what, _)) => self.reconsider(what).await,
             other => other,
         };
         let trouble = outcome.as_ref().err().map(ToString::to_string);
@@ -381,6 +381,19 @@ impl<S: ChainSource> Follower<S> {
 
     fn contradiction(&self, what: String) -> FollowError {
         FollowError::Contradiction(what, self.spec.deploy_block)
+    }
+
+    /// Rebuilds the mirror, unless it is the provider that serves another chain now: then the mirror is right,
+    /// and stays as it is until the spec's chain is back.
+    async fn reconsider(&mut self, what: String) -> Result<(), FollowError> {
+        match self.source.by_number(0).await? {
+            Some(genesis) if genesis.header.hash == self.spec.genesis_hash => self.rebuild(what),
+            _ => {
+                self.source.distrust();
+                let reason = format!("the provider serves another chain than the spec pins: {what}");
+                Err(SourceError::Unavailable(reason).into())
+            }
+        }
     }
 
     /// Stops serving, empties the mirror and prefers another provider; the next round starts from the

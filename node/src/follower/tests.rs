@@ -312,3 +312,19 @@ async fn an_account_proof_that_was_withheld_is_asked_for_again() {
     world.settle().await;
     world.check();
 }
+
+#[tokio::test]
+async fn a_provider_of_another_chain_costs_nothing_that_was_mirrored() {
+    let mut world = World::new();
+    for value in 1..4 {
+        world.chain.extend(changes(&[(1, value)]));
+    }
+    world.chain.finalise(3);
+    world.settle().await;
+    let before = world.store().cursor().unwrap();
+    world.chain.replace();
+    assert!(matches!(world.step().await, Err(FollowError::Source(_))));
+    assert_eq!(world.store().cursor().unwrap(), before);
+    let state = world.follower.as_ref().unwrap().state();
+    assert!(state.borrow().attestable.is_some(), "what was proven stays provable");
+}

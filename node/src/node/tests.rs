@@ -27,8 +27,7 @@ impl World {
     async fn new(chain_id: u64) -> Self {
         let chain = FakeChain::new();
         let rpc = Rpc::serve(chain.clone(), chain_id).await;
-        let genesis = chain.hash(0);
-        let (spec, keys) = testing::spec_with(3, |spec| spec.genesis_hash = genesis);
+        let (spec, keys) = testing::spec(3);
         let folders = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
         Self { chain, rpc, spec, keys, folders }
     }
@@ -169,7 +168,7 @@ async fn what_prevents_a_start_is_said_in_one_line() {
     assert!(matches!(&error, StartError::Chain(SourceError::OtherChain { what: "chain id", .. })), "{error}");
 
     let mut config = world.config(1, &[]);
-    config.spec = testing::spec(3).0;
+    config.spec = testing::spec_with(3, |spec| spec.genesis_hash = B256::repeat_byte(0x99)).0;
     let error = start(config).await;
     assert!(
         matches!(&error, StartError::Chain(SourceError::OtherChain { what: "genesis hash", .. })),

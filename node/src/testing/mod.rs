@@ -46,7 +46,7 @@ pub(crate) fn spec_with(members: u8, change: impl FnOnce(&mut ChainSpec)) -> (Ve
     let mut spec = ChainSpec {
         version: 1,
         chain_id: 1_337,
-        genesis_hash: B256::repeat_byte(0x99),
+        genesis_hash: FakeChain::new().hash(0),
         contracts: Contracts {
             registry: ContractPin { address: REGISTRY, code_hash: CODE_HASH },
             ..Contracts::default()
@@ -110,6 +110,19 @@ impl FakeChain {
         let chain = Self(Mutex::new(Script { largest_range: u64::MAX, ..Script::default() }));
         chain.extend(Vec::new());
         Arc::new(chain)
+    }
+
+    /// Becomes another chain, of the same height: as when a provider is started anew.
+    pub(crate) fn replace(&self) {
+        let height = self.height();
+        {
+            let mut script = self.0.lock().unwrap();
+            script.canonical.clear();
+            script.forks += 1;
+        }
+        for _ in 0..=height {
+            self.extend(Vec::new());
+        }
     }
 
     /// Adds a block with these changes on top.
