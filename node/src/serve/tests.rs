@@ -49,7 +49,7 @@ fn population() -> Vec<(B256, B256)> {
     let fleet = FleetRecord { operator: Address::repeat_byte(9), policy_epoch: 1, nonce: 0, flags: 0 };
     let named = NameRecord { target: id(TARGET).0, expiry: NEVER, kind: Some(NameKind::Device), version: 1 };
     let grant = GrantRecord { expiry: NEVER, policy_epoch: 1, fleet: 1, rights: RIGHT_OPEN };
-    let last = candidates(id(TARGET), 1, id(CALLER), 1, PORT).into_iter().last().unwrap();
+    let last = candidates(id(TARGET), 1, id(CALLER), 1, PORT).last().unwrap();
     vec![
         (Slot::Fleet(1).storage_key(), fleet.encode()),
         device(TARGET, DeviceStatus::Active),
