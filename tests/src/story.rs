@@ -69,9 +69,17 @@ impl Story {
         Ok(Actor { id: key.address().to_string(), files, windlass })
     }
 
+    /// Runs a command of the operator's that sends a transaction, and waits until every node serves its block.
+    pub async fn change(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        let done = self.operator.done(arguments).await?;
+        let block = done["block"].as_u64().with_context(|| format!("no block in {done}"))?;
+        self.testnet.wait_served(block).await?;
+        Ok(done)
+    }
+
     /// Makes the fleet.
     pub async fn create_fleet(&mut self) -> anyhow::Result<u64> {
-        let made = self.operator.done(&["fleet", "create"]).await?;
+        let made = self.change(&["fleet", "create"]).await?;
         self.fleet = made["fleet"].as_u64().with_context(|| format!("no fleet in {made}"))?;
         Ok(self.fleet)
     }
@@ -80,13 +88,13 @@ impl Story {
     pub async fn enrol(&self, name: &str) -> anyhow::Result<Actor> {
         let actor = self.stranger(name)?;
         let (fleet, key) = (self.fleet.to_string(), actor.files.key.to_string_lossy().into_owned());
-        self.operator.done(&["device", "enrol", "--fleet", &fleet, "--device-key", &key]).await?;
+        self.change(&["device", "enrol", "--fleet", &fleet, "--device-key", &key]).await?;
         Ok(actor)
     }
 
     /// Registers [`NAME`] for a device, by commitment and revelation.
     pub async fn register_name(&self, target: &Actor) -> anyhow::Result<()> {
-        self.operator.done(&["name", "register", NAME, "--target", &target.id]).await.map(drop)
+        self.change(&["name", "register", NAME, "--target", &target.id]).await.map(drop)
     }
 
     /// Lets the grantee open [`SERVICE`] on the target.
@@ -104,7 +112,7 @@ impl Story {
             "--service",
             SERVICE,
         ];
-        self.operator.done(&arguments).await.map(drop)
+        self.change(&arguments).await.map(drop)
     }
 
     /// Publishes the site as a private service of the device, reachable through at least two relays.

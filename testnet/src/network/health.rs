@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Between two questions while a node is not healthy yet.
+/// Between two questions while a node is not there yet.
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// One answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -27,12 +27,16 @@ async fn ask(admin: &str) -> Option<Value> {
     serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
 }
 
-/// Waits until the node serves an attested head; the last thing it said if it doesn't within this time.
-pub(super) async fn healthy(admin: &str, within: Duration) -> Result<(), Value> {
+/// Waits until the node's health is as wanted; the last thing it said if it isn't within this time.
+pub(super) async fn reached(
+    admin: &str,
+    within: Duration,
+    wanted: impl Fn(&Value) -> bool,
+) -> Result<(), Value> {
     let deadline = Instant::now() + within;
     loop {
         let said = health(admin).await.unwrap_or_default();
-        if said["status"] == "ok" {
+        if wanted(&said) {
             return Ok(());
         }
         if Instant::now() >= deadline {

@@ -12,10 +12,14 @@
 //! # Ok(()) }
 //! ```
 
+mod builder;
+mod error;
 mod files;
 mod health;
 mod part;
 
+pub use builder::Builder;
+pub use error::NetworkError;
 pub use files::DeviceFiles;
 pub use health::health;
 pub use part::Part;
@@ -24,7 +28,7 @@ use crate::chain::Finality;
 use files::Files;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 use windlass_protocol::SecretKey;
 use windlass_protocol::address::KeyAddress;
@@ -36,184 +40,6 @@ pub const MAX_DEVICES: usize = 100;
 
 /// How long nodes may take to mirror the registry and attest a head.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(30);
-
-/// Why the network does not start or run.
-#[derive(Debug, thiserror::Error)]
-pub enum NetworkError {
-    /// A file or program.
-    #[error("cannot use {}: {source}", .path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A key file that can't be made.
-    #[error(transparent)]
-    CreateKey(#[from] windlass_keyfile::CreateError),
-    /// A key file from before that can't be read.
-    #[error(transparent)]
-    ReadKey(#[from] windlass_keyfile::ReadError),
-    /// A part ended, or did not say in time that it is ready.
-    #[error("{part} ended or did not start ({}); the end of {}:\n{tail}", status_text(status), .log.display())]
-    Part {
-        /// Which.
-        part: String,
-        /// How it ended.
-        status: Option<ExitStatus>,
-        /// Where its log is.
-        log: PathBuf,
-        /// The log's end.
-        tail: String,
-    },
-    /// A ready line without what it must say.
-    #[error("{part} said it is ready without saying its {field}: {line}")]
-    ReadyLine {
-        /// Which.
-        part: String,
-        /// What is missing.
-        field: String,
-        /// What it said.
-        line: String,
-    },
-    /// A command of `windlass` failed while the network was set up.
-    #[error("`windlass {command}` failed: {message}")]
-    Command {
-        /// The arguments.
-        command: String,
-        /// What it printed.
-        message: String,
-    },
-    /// A node that does not get to an attested head.
-    #[error("{part} serves no attested head; its health is {said} and its log {}", .log.display())]
-    Unhealthy {
-        /// Which.
-        part: String,
-        /// Its health.
-        said: String,
-        /// Where its log is.
-        log: PathBuf,
-    },
-    /// More nodes or devices than are made.
-    #[error("{asked} {what} are more than the {most} this makes, or none at all")]
-    Count {
-        /// Nodes or devices.
-        what: &'static str,
-        /// How many were asked for.
-        asked: usize,
-        /// The bound.
-        most: usize,
-    },
-}
-
-impl NetworkError {
-    fn file(path: &Path, source: std::io::Error) -> Self {
-        Self::File { path: path.to_owned(), source }
-    }
-}
-
-fn status_text(status: &Option<ExitStatus>) -> String {
-    status.map_or_else(|| "no exit status".to_owned(), |status| status.to_string())
-}
-
-/// What a network is made of.
-#[derive(Clone, Debug)]
-pub struct Builder {
-    program: PathBuf,
-    directory: Option<PathBuf>,
-    rpc_url: Option<String>,
-    nodes: usize,
-    devices: usize,
-    finality: Finality,
-    heartbeat: f64,
-    block_time: f64,
-    port: u16,
-}
-
-impl Builder {
-    /// How many nodes, all of them in the committee. Default 3.
-    pub fn nodes(self, nodes: usize) -> Self {
-        Self { nodes, ..self }
-    }
-
-    /// How many enrolled and named devices. Default 0.
-    pub fn devices(self, devices: usize) -> Self {
-        Self { devices, ..self }
-    }
-
-    /// Where keys, mirrors and logs go. Default: a temporary folder that goes with the network.
-    pub fn directory(self, directory: PathBuf) -> Self {
-        Self { directory: Some(directory), ..self }
-    }
-
-    /// Another chain than the embedded one. The first development account must be funded there.
-    pub fn rpc_url(self, rpc_url: Option<String>) -> Self {
-        Self { rpc_url, ..self }
-    }
-
-    /// When blocks of the embedded chain become final. Default: at once.
-    pub fn finality(self, finality: Finality) -> Self {
-        Self { finality, ..self }
-    }
-
-    /// Seconds after which an idle chain makes an empty block; 0 for never. Default 5.
-    pub fn heartbeat(self, heartbeat: f64) -> Self {
-        Self { heartbeat, ..self }
-    }
-
-    /// Seconds between blocks; 0 makes one per transaction. Default 0.
-    pub fn block_time(self, block_time: f64) -> Self {
-        Self { block_time, ..self }
-    }
-
-    /// The embedded chain's TCP port; 0 takes a free one. Default 0.
-    pub fn port(self, port: u16) -> Self {
-        Self { port, ..self }
-    }
-
-    /// Starts everything and returns when it can be used.
-    pub async fn start(self) -> Result<Testnet, NetworkError> {
-        count("nodes", self.nodes, 1, MAX_NODES)?;
-        count("devices", self.devices, 0, MAX_DEVICES)?;
-        let files = Files::create(self.directory.as_deref(), self.nodes)?;
-        let mut testnet = Testnet {
-            program: self.program.clone(),
-            chain: None,
-            rpc_url: String::new(),
-            nodes: Vec::new(),
-            devices: Vec::new(),
-            fleet: 0,
-            files,
-            timeline: Vec::new(),
-        };
-        let mut since = Instant::now();
-        testnet.start_chain(&self).await?;
-        testnet.lap("the chain", &mut since);
-        testnet.deploy().await?;
-        testnet.lap("the contracts", &mut since);
-        for index in 0..self.nodes {
-            testnet.nodes.push(None);
-            testnet.start_node(index).await?;
-        }
-        testnet.wait_healthy().await?;
-        testnet.lap("the nodes", &mut since);
-        testnet.files.write_profile(&testnet.rpc_url, &testnet.multiaddrs())?;
-        if self.devices > 0 {
-            testnet.fleet = testnet.create_fleet().await?;
-        }
-        for index in 0..self.devices {
-            let device = testnet.enrol_device(&format!("device-{}", index + 1)).await?;
-            testnet.devices.push(device);
-        }
-        testnet.lap("the devices", &mut since);
-        Ok(testnet)
-    }
-}
-
-fn count(what: &'static str, asked: usize, least: usize, most: usize) -> Result<(), NetworkError> {
-    if (least..=most).contains(&asked) { Ok(()) } else { Err(NetworkError::Count { what, asked, most }) }
-}
 
 /// A running node.
 #[derive(Debug)]
@@ -259,17 +85,7 @@ pub struct Testnet {
 impl Testnet {
     /// A network whose parts are run by this program, which is `windlass-testnet` or has its subcommands.
     pub fn builder(program: PathBuf) -> Builder {
-        Builder {
-            program,
-            directory: None,
-            rpc_url: None,
-            nodes: 3,
-            devices: 0,
-            finality: Finality::Immediate,
-            heartbeat: 5.0,
-            block_time: 0.0,
-            port: 0,
-        }
+        Builder::new(program)
     }
 
     /// The chain's JSON-RPC.
@@ -420,11 +236,22 @@ impl Testnet {
     /// Waits until every node that runs serves an attested head.
     pub async fn wait_healthy(&self) -> Result<(), NetworkError> {
         for node in self.nodes.iter().flatten() {
-            health::healthy(&node.admin, HEALTHY_WITHIN).await.map_err(|said| NetworkError::Unhealthy {
-                part: node.part.name().to_owned(),
-                said: said.to_string(),
-                log: node.part.log().to_owned(),
-            })?;
+            let healthy = |said: &Value| said["status"] == "ok";
+            health::reached(&node.admin, HEALTHY_WITHIN, healthy)
+                .await
+                .map_err(|said| unhealthy(node, &said))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every node that runs serves this block or a later one.
+    pub async fn wait_served(&self, block: u64) -> Result<(), NetworkError> {
+        for node in self.nodes.iter().flatten() {
+            let served =
+                |said: &Value| said["served"]["number"].as_u64().is_some_and(|number| number >= block);
+            health::reached(&node.admin, HEALTHY_WITHIN, served)
+                .await
+                .map_err(|said| unhealthy(node, &said))?;
         }
         Ok(())
     }
@@ -466,7 +293,8 @@ impl Testnet {
         let fleet = self.fleet.to_string();
         self.windlass(&["device", "enrol", "--fleet", &fleet, "--device-key", &device_key]).await?;
         let id = key.address().to_string();
-        self.windlass(&["name", "register", name, "--target", &id]).await?;
+        let named = self.windlass(&["name", "register", name, "--target", &id]).await?;
+        self.wait_served(named["block"].as_u64().unwrap_or_default()).await?;
         Ok(Device { id, name: name.to_owned(), files })
     }
 
@@ -509,6 +337,14 @@ impl Testnet {
         if let Some(chain) = self.chain.take() {
             chain.stop().await;
         }
+    }
+}
+
+fn unhealthy(node: &NodePart, said: &Value) -> NetworkError {
+    NetworkError::Unhealthy {
+        part: node.part.name().to_owned(),
+        said: said.to_string(),
+        log: node.part.log().to_owned(),
     }
 }
 
