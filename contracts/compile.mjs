@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, readdirSync, writeFileSync, existsSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import sha3 from "js-sha3";
 import solc from "solc";
 
 const root = dirname(fileURLToPath(import.meta.url));
@@ -83,6 +84,11 @@ function sha256(path) {
   return createHash("sha256").update(readFileSync(join(root, path))).digest("hex");
 }
 
+// What a chain calls the hash of code.
+function keccak256(hex) {
+  return `0x${sha3.keccak256(Buffer.from(hex, "hex"))}`;
+}
+
 function artifact(output, names, contract) {
   const path = `src/${contract}.sol`;
   const { abi, evm, storageLayout: layout } = output.contracts[path][contract];
@@ -97,6 +103,9 @@ function artifact(output, names, contract) {
     abi,
     bytecode: `0x${evm.bytecode.object}`,
     deployedBytecode: `0x${evm.deployedBytecode.object}`,
+    // Of what stands above: constructor arguments not appended, zeros where immutables go.
+    bytecodeKeccak256: keccak256(evm.bytecode.object),
+    deployedBytecodeKeccak256: keccak256(evm.deployedBytecode.object),
     immutables,
     storageLayout: storageLayout(layout),
   };

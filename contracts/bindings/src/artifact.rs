@@ -16,6 +16,11 @@ pub struct Artifact {
     pub bytecode: Bytes,
     /// The code found on chain, with zeros where immutables stand.
     pub deployed_bytecode: Bytes,
+    /// keccak256 of [`Self::bytecode`].
+    pub bytecode_keccak256: B256,
+    /// keccak256 of [`Self::deployed_bytecode`], so with zeros for immutables: the same in every deployment. The
+    /// hash of the code of one deployment is [`Deployable::code_hash`].
+    pub deployed_bytecode_keccak256: B256,
     /// Where immutables stand in the deployed code.
     pub immutables: Vec<Immutable>,
     /// The state variables, in the order of their slots.

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use alloy_primitives::{Address, B256, U256, aliases::U96};
+use alloy_primitives::{Address, B256, U256, aliases::U96, keccak256};
 
 use super::*;
 
@@ -40,11 +40,19 @@ fn check<T: Deployable>(terms: &T) {
     let artifact = T::artifact();
     assert!(artifact.bytecode.len() > 1000 && artifact.deployed_bytecode.len() > 1000);
     assert!(artifact.deployed_bytecode.len() <= 24_576, "EIP-170");
+    assert_eq!(artifact.bytecode_keccak256, keccak256(&artifact.bytecode), "{}", artifact.contract);
+    assert_eq!(
+        artifact.deployed_bytecode_keccak256,
+        keccak256(&artifact.deployed_bytecode),
+        "{}",
+        artifact.contract
+    );
     let creation = terms.creation_code();
     assert!(creation.starts_with(&artifact.bytecode) && creation.ends_with(&terms.constructor_arguments()));
 
     let code = terms.deployed_code();
     assert_eq!(code.len(), artifact.deployed_bytecode.len());
+    assert_ne!(terms.code_hash(), artifact.deployed_bytecode_keccak256, "immutables count");
     for (name, word) in terms.immutables() {
         let immutable = artifact.immutables.iter().find(|i| i.name == name).unwrap();
         assert!(!immutable.offsets.is_empty(), "{name}");
