@@ -29,7 +29,7 @@ forge="node_modules/@foundry-rs/forge-$platform/bin/forge"
 # -vv: the random histories print how often each of their actions succeeded.
 case "${1:-}" in
   --update)
-    rm -f snapshots/gas.json
+    rm -f snapshots/*.json
     "$forge" test -vv
     ;;
   --soak)

@@ -67,8 +67,12 @@ abstract contract Base {
         vm.assertEq(address(n), namesAt);
     }
 
-    function create(string memory contractName, bytes memory arguments) internal returns (address made) {
-        string memory json = vm.readFile(string.concat("artifacts/", contractName, ".json"));
+    function create(string memory contractName, bytes memory arguments) internal returns (address) {
+        return createFrom(string.concat("artifacts/", contractName, ".json"), arguments);
+    }
+
+    function createFrom(string memory file, bytes memory arguments) internal returns (address made) {
+        string memory json = vm.readFile(file);
         bytes memory code = bytes.concat(vm.parseJsonBytes(json, ".bytecode"), arguments);
         assembly ("memory-safe") {
             made := create(0, add(code, 0x20), mload(code))
