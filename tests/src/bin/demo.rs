@@ -93,8 +93,10 @@ async fn demo() -> anyhow::Result<()> {
     let after = cut.after_attestation;
     ensure!(after < Duration::from_secs(1), "the stream lived on for {after:?} after the attestation");
     steps.done(&format!(
-        "B is revoked in block {}; its live stream is cut {} ms after two nodes attest that",
+        "B is revoked in block {}; its live stream is cut {} ms after the receipt, {} ms after two nodes are seen \
+         to attest it",
         cut.block,
+        cut.after_receipt.as_millis(),
         after.as_millis()
     ));
     story.shutdown().await;
