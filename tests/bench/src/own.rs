@@ -51,7 +51,10 @@ pub async fn run(quick: bool) -> Result<()> {
         quantile(&milliseconds, 0.9)
     );
     println!("| answer that proves a device, as sent | {} bytes |", answers.device_bytes);
-    println!("| answer that proves all an open by name needs, as sent | {} bytes |", answers.open_bytes);
+    println!(
+        "| answer to an open by name, twelve possible grants proven absent, as sent | {} bytes |",
+        answers.open_bytes
+    );
     println!(
         "| verifying a device's bundle, {} signatures included | {:.0} µs |",
         answers.signatures, answers.verify_microseconds
