@@ -20,6 +20,9 @@ pub(crate) struct Genesis {
     pub(crate) timestamp: u64,
     pub(crate) gas_limit: u64,
     pub(crate) extra_data: Bytes,
+    /// Random, so that no two chains share a genesis, not even when they start within one second: the
+    /// genesis hash is what tells a chain from another.
+    pub(crate) seed: B256,
 }
 
 impl Genesis {
@@ -33,6 +36,7 @@ impl Genesis {
             timestamp: self.timestamp,
             gas_limit: self.gas_limit,
             extra_data: self.extra_data,
+            mix_hash: self.seed,
             base_fee_per_gas: Some(INITIAL_BASE_FEE),
             parent_beacon_block_root: Some(B256::ZERO),
             ..bare_header()

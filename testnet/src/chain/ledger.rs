@@ -72,8 +72,10 @@ impl Ledger {
     pub(crate) fn start(config: ChainConfig, now: u64) -> Result<Self, StateError> {
         let mut state = State::default();
         let extra_data = Bytes::from_static(EXTRA_DATA);
-        let genesis =
-            Arc::new(Genesis { timestamp: now, gas_limit: config.gas_limit, extra_data }.seal(&mut state)?);
+        let seed = B256::new(rand::random());
+        let genesis = Arc::new(
+            Genesis { timestamp: now, gas_limit: config.gas_limit, extra_data, seed }.seal(&mut state)?,
+        );
         Ok(Self {
             config,
             by_hash: HashMap::from([(genesis.hash, 0)]),

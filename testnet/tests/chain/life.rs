@@ -25,6 +25,16 @@ async fn many_chains_run_side_by_side() {
 }
 
 #[tokio::test]
+async fn chains_started_within_one_second_have_each_a_genesis_of_its_own() {
+    let (_first, first) = start(quiet()).await;
+    let (_second, second) = start(quiet()).await;
+    let genesis = async |provider: &dyn Provider| {
+        provider.get_block_by_number(0.into()).await.unwrap().unwrap().header.hash
+    };
+    assert_ne!(genesis(&first).await, genesis(&second).await);
+}
+
+#[tokio::test]
 async fn after_shutdown_the_port_is_free() {
     let (chain, provider) = start(quiet()).await;
     provider.get_chain_id().await.unwrap();
