@@ -132,6 +132,7 @@ async fn a_revocation_cuts_the_live_stream_within_a_second() -> anyhow::Result<(
     let forward = story.forward(&b).await?;
     let cut = story.revoke_and_see_the_cut(&b, &forward).await?;
     ensure!(cut.after_attestation < Duration::from_secs(1), "{cut:?}");
+    story.testnet.wait_served(cut.block).await?;
     let shown = story.operator.run(&["device", "show", &b.id]).await?;
     ensure!(shown.json["status"] == "revoked", "{}", shown.stdout);
     story.shutdown().await;
