@@ -2,9 +2,10 @@
 # Makes this machine ready: installs what is missing, builds RocksDB's static library once, and
 # writes .cargo/config.toml (untracked) so that plain `cargo` links it too.
 #
-# Usage: setup.sh [lint] [node]
+# Usage: setup.sh [lint] [node] [python]
 #   lint   also rustfmt, clippy and cargo-deny, for `make check`
 #   node   also Node.js and npm, for the checks that compare with other people's tools
+#   python also Python with venv and pip, for the same
 # It installs packages only as root; anyone else is told the exact command.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -13,11 +14,13 @@ deny_version="0.20.2"
 
 lint=false
 node=false
+python=false
 for want in "$@"; do
   case "$want" in
     lint) lint=true ;;
     node) node=true ;;
-    *) echo "setup: unknown argument '$want'; known: lint, node" >&2; exit 2 ;;
+    python) python=true ;;
+    *) echo "setup: unknown argument '$want'; known: lint, node, python" >&2; exit 2 ;;
   esac
 done
 
@@ -31,6 +34,7 @@ if $node; then
   command -v node >/dev/null || packages+=(nodejs)
   command -v npm >/dev/null || packages+=(npm)
 fi
+if $python && ! python3 -c 'import venv, ensurepip' 2>/dev/null; then packages+=(python3 python3-venv); fi
 if [ ${#packages[@]} -gt 0 ]; then
   if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
     echo "installing ${packages[*]}" >&2
