@@ -16,7 +16,7 @@ BUILD := $(CARGO) build --locked --workspace --bins --examples
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup setup-lint build demo testnet check fmt clippy docs deny arrows no-std contracts \
-	test verification soak bench install
+	peers test verification soak bench install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,7 +61,10 @@ no-std: setup ## protocol, linked and run without the standard library
 contracts: setup ## committed artifacts recompiled and compared, forge's tests
 	@contracts/check.sh
 
-test: build contracts verification ## every test, short forms
+peers: ## other people's chain and clients, pinned, for the tests that compare with them
+	@tests/interop/install.sh
+
+test: build contracts peers verification ## every test, short forms
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 	  echo "$(CARGO) nextest run --workspace"; \
 	  $(CARGO) nextest run --locked --workspace && $(CARGO) test --locked --workspace --doc --quiet; \
