@@ -26,6 +26,7 @@ pub mod route;
 pub mod service;
 pub mod slot;
 pub mod spec;
+pub mod ticket;
 pub mod trie;
 pub mod wire;
 

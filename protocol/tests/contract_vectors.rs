@@ -13,6 +13,7 @@ use windlass_protocol::record::{
 use windlass_protocol::service::ALL_SERVICES;
 use windlass_protocol::slot::Slot;
 use windlass_protocol::spec::{ChainSpec, ContractPin, Contracts, FinalityRule, Fraction};
+use windlass_protocol::ticket::{SignedTicket, Ticket, Voucher, verify_ticket, verify_voucher};
 use windlass_protocol::{Address, B256, DeviceId, KeyAddress, Name, SecretKey, Service, U256, keccak256};
 
 fn vectors() -> Value {
@@ -236,4 +237,42 @@ fn statements_are_hashed_and_signed_as_the_contracts_take_them() {
         };
         assert_signed(&vectors, name, head.digest(&spec));
     }
+}
+
+#[test]
+fn tickets_and_vouchers_are_hashed_and_signed_as_settlement_takes_them() {
+    let vectors = vectors();
+    let spec = spec(&vectors);
+    let message = |name: &str| vectors["signed"][name]["message"].clone();
+
+    let m = message("ticket");
+    let ticket = Ticket {
+        fleet: number(&m["fleet"]),
+        node: address(&m["node"]),
+        device: DeviceId(address(&m["device"])),
+        bytes_total: text(&m["bytesTotal"]).parse().unwrap(),
+        conns_total: number(&m["connsTotal"]),
+        issued_at: number(&m["issuedAt"]),
+    };
+    assert_signed(&vectors, "ticket", ticket.digest(&spec));
+    let (current, _) = person(&vectors, "newKey");
+    let record = DeviceRecord {
+        key: current.address(),
+        fleet: ticket.fleet,
+        valid_until: u64::from(u32::MAX),
+        status: DeviceStatus::Active,
+    };
+    let signed = ticket.sign(&spec, &current);
+    assert_eq!(verify_ticket(&signed, &spec, &record, |_| None, 0).unwrap().ticket(), &ticket);
+    assert_eq!(SignedTicket::from_bytes(&signed.to_bytes()), Ok(signed));
+
+    let m = message("voucher");
+    let voucher = Voucher {
+        fleet: number(&m["fleet"]),
+        node: address(&m["node"]),
+        total: text(&m["total"]).parse().unwrap(),
+    };
+    assert_signed(&vectors, "voucher", voucher.digest(&spec));
+    let (operator, by) = person(&vectors, "operator");
+    assert!(verify_voucher(&voucher.sign(&spec, &operator), &spec, by).is_ok());
 }
