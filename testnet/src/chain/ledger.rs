@@ -5,6 +5,7 @@
 
 use super::block::{Attributes, Block, Candidate, Site, Transacted};
 use super::evm::Overlay;
+use super::feed::{Event, Feed};
 use super::genesis::Genesis;
 use super::limits::{MAX_ORPHANS, STATE_WINDOW_BLOCKS};
 use super::pool::{Conditions, Pool, SubmitError};
@@ -62,6 +63,8 @@ pub(crate) struct Ledger {
     orphans: VecDeque<Arc<Block>>,
     state: State,
     pub(crate) pool: Pool,
+    /// What happened lately, for subscriptions and filters.
+    pub(crate) feed: Feed,
     finalized: u64,
     /// How often blocks were taken off: written into the blocks made afterwards, so that they differ.
     forks: u64,
@@ -84,6 +87,7 @@ impl Ledger {
             orphans: VecDeque::new(),
             state,
             pool: Pool::default(),
+            feed: Feed::default(),
             finalized: 0,
             forks: 0,
         })
@@ -173,7 +177,9 @@ impl Ledger {
             gas_limit: self.config.gas_limit,
             next_base_fee: latest.next_base_fee(),
         };
-        self.pool.add(transaction, &conditions)
+        self.pool.add(transaction.clone(), &conditions)?;
+        self.feed.push(Event::Waiting(transaction));
+        Ok(())
     }
 
     /// The nonce of `sender`'s next transaction, counting those that wait.
@@ -241,6 +247,9 @@ impl Ledger {
             }
             self.orphans.push_back(block.clone());
         }
+        for block in removed.iter().rev() {
+            self.feed.push(Event::Removed(block.clone()));
+        }
         while self.orphans.len() > MAX_ORPHANS {
             self.orphans.pop_front();
         }
@@ -289,6 +298,7 @@ impl Ledger {
             self.pool.remove(&hash);
         }
         self.blocks.push(block.clone());
+        self.feed.push(Event::Sealed(block.clone()));
         self.state.prune(self.oldest_state());
         for included in &block.included {
             let sender = included.transaction.signer();

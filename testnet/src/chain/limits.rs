@@ -41,3 +41,28 @@ pub(crate) const MAX_TRANSACTION_GAS: u64 = 16_777_216;
 
 /// Seconds a shutdown waits for requests under way.
 pub(crate) const SHUTDOWN_SECONDS: u64 = 2;
+
+/// Events kept for subscriptions and filters: as many as transactions wait, so that one that polls between
+/// two blocks misses none of them.
+pub(crate) const MAX_FEED_EVENTS: usize = MAX_POOLED_TRANSACTIONS;
+
+/// Filters installed at a time: far more than the tools of one developer install.
+pub(crate) const MAX_FILTERS: usize = 1_024;
+
+/// Seconds after which a filter that nobody polls is forgotten: as many as geth waits.
+pub(crate) const FILTER_EXPIRY_SECONDS: u64 = 300;
+
+/// WebSocket connections at a time, each of which costs a task and its buffers.
+pub(crate) const MAX_CONNECTIONS: usize = 256;
+
+/// Subscriptions of one WebSocket connection.
+pub(crate) const MAX_SUBSCRIPTIONS: usize = 64;
+
+/// Events one WebSocket connection is told of before its next request is looked at.
+pub(crate) const MAX_EVENTS_PER_TURN: usize = 256;
+
+/// Seconds a WebSocket connection may take to read one message before it is dropped.
+pub(crate) const SLOW_READER_SECONDS: u64 = 5;
+
+/// Bytes of the answers to one batch: what geth gives.
+pub(crate) const MAX_BATCH_ANSWER_BYTES: usize = 25_000_000;

@@ -7,19 +7,22 @@
 //! rpc ──► ledger ──► pool          what waits
 //!            │
 //!            ├─────► block ──► evm over an overlay of the state     how the next block comes to be
-//!            └─────► state ──► nodes                                 what is true after each block
+//!            ├─────► state ──► nodes                                 what is true after each block
+//!            └─────► feed                                            what happened, for who subscribed
 //! ```
 //!
 //! | task | owns | inbox | emits |
 //! | --- | --- | --- | --- |
 //! | server | the listening socket | requests; each is served under the ledger's lock, off the async threads | answers |
+//! | one per WebSocket | the connection and its subscriptions | requests; the feed | answers, notifications |
 //! | heartbeat | nothing | the stop signal | a block when it is time for one |
 //!
-//! Neither task waits for the other. Both end with the [`Chain`].
+//! None waits for another, except that the server ends after the WebSockets. All end with the [`Chain`].
 
 mod accounts;
 mod block;
 mod evm;
+mod feed;
 mod genesis;
 mod ledger;
 mod limits;
@@ -225,9 +228,14 @@ impl Shared {
         self.ledger.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Seconds since 1970.
+    fn now(&self) -> u64 {
+        unix_seconds()
+    }
+
     /// Makes a block, and gives the transactions it refused with the reasons.
     fn mine(&self, ledger: &mut Ledger) -> Result<Vec<(B256, String)>, StateError> {
-        let refused = ledger.mine(unix_seconds())?;
+        let refused = ledger.mine(self.now())?;
         self.last_block.send_replace(Instant::now());
         Ok(refused)
     }

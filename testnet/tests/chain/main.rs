@@ -3,10 +3,12 @@
 
 mod blocks;
 mod calls;
+mod filters;
 mod life;
 mod proofs;
 mod reorgs;
 mod requests;
+mod sockets;
 mod transactions;
 
 use alloy::network::{EthereumWallet, TransactionBuilder};

@@ -47,12 +47,12 @@ impl Arguments {
         }
     }
 
-    /// Refuses arguments that nobody took.
-    pub(super) fn end(self) -> Result<(), RpcError> {
-        match self.left.len() {
-            0 => Ok(()),
-            _ => Err(RpcError::invalid_params(format!("too many arguments, want at most {}", self.taken))),
+    /// Refuses more arguments than the method takes, before it does anything.
+    pub(super) fn at_most(&self, most: usize) -> Result<(), RpcError> {
+        if self.left.len() > most {
+            return Err(RpcError::invalid_params(format!("too many arguments, want at most {most}")));
         }
+        Ok(())
     }
 }
 
@@ -109,6 +109,12 @@ impl Argument for B256 {
 impl Argument for Bytes {
     fn read(value: Value) -> Result<Self, String> {
         parse_bytes(&text(value)?).map(Self::from)
+    }
+}
+
+impl Argument for String {
+    fn read(value: Value) -> Result<Self, String> {
+        text(value)
     }
 }
 
@@ -238,9 +244,10 @@ mod tests {
     fn missing_and_superfluous_arguments_are_refused() {
         let mut arguments = Arguments::read(Some(json!(["0x1", true]))).unwrap();
         assert_eq!(arguments.required::<Quantity>().unwrap(), Quantity(1));
-        assert!(arguments.end().is_err());
+        assert!(arguments.at_most(0).is_err());
+        assert!(arguments.at_most(1).is_ok());
         let mut arguments = Arguments::read(None).unwrap();
         assert!(arguments.required::<Quantity>().is_err());
-        assert!(arguments.end().is_ok());
+        assert!(arguments.at_most(0).is_ok());
     }
 }

@@ -1,32 +1,32 @@
 //! Methods about blocks and what is in them.
 
 use super::argument::{Arguments, Quantity};
+use super::caller::Caller;
 use super::error::RpcError;
 use super::reference::{BlockReference, ByHash, ByNumber};
 use super::{hex, quantity, view};
-use crate::chain::{Shared, unix_seconds};
 use serde_json::Value;
 use std::sync::Arc;
 use windlass_protocol::B256;
 
 /// `eth_blockNumber`
-pub(super) fn number(shared: &Shared) -> Result<Value, RpcError> {
-    Ok(quantity(shared.read().height()))
+pub(super) fn number(caller: &Caller) -> Result<Value, RpcError> {
+    Ok(quantity(caller.read().height()))
 }
 
 /// `eth_getBlockByNumber`, `eth_getBlockByHash`: the block, or null. The pending block has the hash that it
 /// would have if it were made now.
 pub(super) fn block(
-    shared: &Shared,
+    caller: &Caller,
     reference: BlockReference,
     arguments: &mut Arguments,
 ) -> Result<Value, RpcError> {
     let full = arguments.optional()?.unwrap_or(false);
-    let ledger = shared.read();
+    let seen = caller.read();
     if reference == BlockReference::Pending {
-        return view::json(view::block(&ledger.pending(unix_seconds())?.block, full));
+        return view::json(view::block(&seen.pending()?.block, full));
     }
-    view::json(reference.find(&ledger).map(|block| view::block(block, full)))
+    view::json(reference.find(&seen).map(|block| view::block(block, full)))
 }
 
 /// The block argument of a method that names it by number or tag.
@@ -40,54 +40,54 @@ pub(super) fn by_hash(arguments: &mut Arguments) -> Result<BlockReference, RpcEr
 }
 
 /// `eth_getBlockTransactionCountByNumber`, `eth_getBlockTransactionCountByHash`
-pub(super) fn transaction_count(shared: &Shared, reference: BlockReference) -> Result<Value, RpcError> {
-    let ledger = shared.read();
-    let count = reference.find(&ledger).map(|block| quantity(block.included.len() as u64));
+pub(super) fn transaction_count(caller: &Caller, reference: BlockReference) -> Result<Value, RpcError> {
+    let seen = caller.read();
+    let count = reference.find(&seen).map(|block| quantity(block.included.len() as u64));
     view::json(count)
 }
 
 /// `eth_getBlockReceipts`: all receipts of a block, or null.
-pub(super) fn receipts(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+pub(super) fn receipts(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let reference: BlockReference = arguments.required()?;
-    let ledger = shared.read();
-    let Some(block) = reference.find(&ledger) else { return Ok(Value::Null) };
+    let seen = caller.read();
+    let Some(block) = reference.find(&seen) else { return Ok(Value::Null) };
     let receipts: Vec<_> =
         (0..block.included.len()).filter_map(|index| view::receipt(block, index)).collect();
     view::json(receipts)
 }
 
 /// `eth_getTransactionByHash`: also of a transaction that waits.
-pub(super) fn transaction(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+pub(super) fn transaction(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let hash: B256 = arguments.required()?;
-    let ledger = shared.read();
-    match ledger.place(&hash) {
+    let seen = caller.read();
+    match seen.place(&hash) {
         Some(place) => view::json(view::transaction(&place.block, place.index)),
-        None => view::json(ledger.pool.find(&hash).map(view::waiting)),
+        None => view::json(seen.waiting(&hash).map(view::waiting)),
     }
 }
 
 /// `eth_getTransactionByBlockNumberAndIndex`, `eth_getTransactionByBlockHashAndIndex`
 pub(super) fn transaction_at(
-    shared: &Shared,
+    caller: &Caller,
     reference: BlockReference,
     arguments: &mut Arguments,
 ) -> Result<Value, RpcError> {
     let Quantity(index) = arguments.required()?;
     let index = usize::try_from(index).unwrap_or(usize::MAX);
-    let ledger = shared.read();
-    view::json(reference.find(&ledger).and_then(|block| view::transaction(block, index)))
+    let seen = caller.read();
+    view::json(reference.find(&seen).and_then(|block| view::transaction(block, index)))
 }
 
 /// `eth_getTransactionReceipt`: the receipt, or null while the transaction waits or isn't known.
-pub(super) fn receipt(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+pub(super) fn receipt(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let hash: B256 = arguments.required()?;
-    let place = shared.read().place(&hash);
+    let place = caller.read().place(&hash);
     view::json(place.and_then(|place| view::receipt(&place.block, place.index)))
 }
 
 /// `debug_getRawHeader`: the RLP of a header, whose keccak256 is the block's hash.
-pub(super) fn raw_header(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+pub(super) fn raw_header(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let reference: BlockReference = arguments.required()?;
-    let block = Arc::clone(reference.require(&shared.read())?);
+    let block = Arc::clone(reference.require(&caller.read())?);
     Ok(hex(alloy_rlp::encode(&block.header)))
 }

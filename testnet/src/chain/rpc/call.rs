@@ -1,14 +1,12 @@
 //! Methods that execute without leaving a trace: `eth_call` and `eth_estimateGas`.
 
 use super::argument::Arguments;
+use super::caller::{Caller, Seen};
 use super::error::RpcError;
 use super::quantity;
 use super::reference::BlockReference;
-use crate::chain::Shared;
 use crate::chain::evm::{self, ExecuteError, Execution, Message, Outcome, Overlay};
-use crate::chain::ledger::Ledger;
 use crate::chain::limits::MAX_TRANSACTION_GAS;
-use crate::chain::unix_seconds;
 use alloy::rpc::types::TransactionRequest;
 use alloy_consensus::Header;
 use serde_json::Value;
@@ -33,14 +31,14 @@ struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    fn at(ledger: &'a Ledger, reference: &BlockReference) -> Result<Self, RpcError> {
-        let chain_id = ledger.config.chain_id;
+    fn at(seen: &'a Seen<'_>, reference: &BlockReference) -> Result<Self, RpcError> {
+        let chain_id = seen.chain_id();
         if *reference == BlockReference::Pending {
-            let (block, overlay) = ledger.pending_overlay(unix_seconds())?;
+            let (block, overlay) = seen.pending_overlay()?;
             return Ok(Self { overlay, header: block.header, chain_id });
         }
-        let block = reference.require(ledger)?;
-        Ok(Self { overlay: ledger.overlay(block)?, header: block.header.clone(), chain_id })
+        let block = reference.require(seen)?;
+        Ok(Self { overlay: seen.overlay(block)?, header: block.header.clone(), chain_id })
     }
 
     fn run(&self, message: Message) -> Result<Execution, ExecuteError> {
@@ -49,11 +47,11 @@ impl<'a> Scene<'a> {
 }
 
 /// `eth_call`
-pub(super) fn call(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+pub(super) fn call(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let request: TransactionRequest = arguments.required()?;
     let reference = arguments.optional()?.unwrap_or(BlockReference::Latest);
-    let ledger = shared.read();
-    let scene = Scene::at(&ledger, &reference)?;
+    let seen = caller.read();
+    let scene = Scene::at(&seen, &reference)?;
     let most = scene.header.gas_limit;
     let gas_limit = request.gas.map_or(most, |gas| gas.min(most));
     let execution = scene.run(message(request, gas_limit)?)?;
@@ -61,11 +59,11 @@ pub(super) fn call(shared: &Shared, arguments: &mut Arguments) -> Result<Value, 
 }
 
 /// `eth_estimateGas`: a gas limit with which the transaction succeeds, close to the least.
-pub(super) fn estimate_gas(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+pub(super) fn estimate_gas(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let request: TransactionRequest = arguments.required()?;
     let reference = arguments.optional()?.unwrap_or(BlockReference::Latest);
-    let ledger = shared.read();
-    let scene = Scene::at(&ledger, &reference)?;
+    let seen = caller.read();
+    let scene = Scene::at(&seen, &reference)?;
     let most = most_gas(&scene, &request)?;
     let message = message(request, most)?;
     Ok(quantity(estimate(&scene, message)?))

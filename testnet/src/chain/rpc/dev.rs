@@ -1,10 +1,10 @@
 //! Methods that only a development chain has: making blocks, taking them off, making them final.
 
 use super::argument::{Argument, Arguments, Quantity};
+use super::caller::Caller;
 use super::error::RpcError;
 use super::quantity;
 use crate::chain::limits::MAX_BLOCKS_PER_CALL;
-use crate::chain::{Shared, unix_seconds};
 use serde_json::{Value, json};
 
 /// How `evm_mine` is told how many blocks to make: `{"blocks": 3}`.
@@ -44,19 +44,19 @@ fn count(value: Value) -> Result<u64, String> {
 }
 
 /// `evm_mine`: makes one block, or as many as asked, from what waits.
-pub(super) fn mine(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+pub(super) fn mine(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let Blocks(blocks) = arguments.optional()?.unwrap_or(Blocks(1));
-    let mut ledger = shared.write();
+    let mut ledger = caller.shared().write();
     for _ in 0..blocks {
-        shared.mine(&mut ledger)?;
+        caller.shared().mine(&mut ledger)?;
     }
     Ok(quantity(0u64))
 }
 
 /// `dev_finalize`: makes every block up to the given number, or up to the newest, final. Gives the number.
-pub(super) fn finalize(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+pub(super) fn finalize(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let height: Option<Quantity> = arguments.optional()?;
-    let mut ledger = shared.write();
+    let mut ledger = caller.shared().write();
     let height = height.map_or_else(|| ledger.height(), |Quantity(height)| height);
     ledger.finalize(height)?;
     Ok(quantity(height))
@@ -81,10 +81,10 @@ impl Argument for ReorgOptions {
 }
 
 /// `dev_reorg`: takes the newest blocks off and makes as many others. Gives the last block they share.
-pub(super) fn reorg(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+pub(super) fn reorg(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let Count(depth) = arguments.required()?;
     let ReorgOptions { keep } = arguments.optional()?.unwrap_or(ReorgOptions { keep: false });
-    let mut ledger = shared.write();
-    let fork = ledger.reorg(depth, keep, unix_seconds())?;
+    let mut ledger = caller.shared().write();
+    let fork = ledger.reorg(depth, keep, caller.shared().now())?;
     Ok(json!({ "number": quantity(fork.header.number), "hash": fork.hash }))
 }

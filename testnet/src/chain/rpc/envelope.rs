@@ -4,7 +4,7 @@
 
 use super::argument::Arguments;
 use super::error::RpcError;
-use crate::chain::limits::MAX_BATCH_CALLS;
+use crate::chain::limits::{MAX_BATCH_ANSWER_BYTES, MAX_BATCH_CALLS};
 use serde_json::{Map, Value, json};
 
 /// Answers one body with `serve`. `None` when nobody asked for an answer.
@@ -12,15 +12,19 @@ pub(super) fn answer(
     body: &[u8],
     serve: impl Fn(&str, Arguments) -> Result<Value, RpcError>,
 ) -> Option<String> {
-    let answer = match serde_json::from_slice(body) {
+    match serde_json::from_slice(body) {
         Err(error) => Some(wrap(Value::Null, Err(RpcError::parse(format!("parse error: {error}"))))),
         Ok(Value::Array(calls)) => batch(calls, &serve),
         Ok(call) => one(call, &serve),
-    };
-    answer.map(|answer| answer.to_string())
+    }
 }
 
-fn batch(calls: Vec<Value>, serve: &impl Fn(&str, Arguments) -> Result<Value, RpcError>) -> Option<Value> {
+/// What is answered when answering failed.
+pub(super) fn defect() -> String {
+    wrap(Value::Null, Err(RpcError::internal("the answer couldn't be made, a defect of this program")))
+}
+
+fn batch(calls: Vec<Value>, serve: &impl Fn(&str, Arguments) -> Result<Value, RpcError>) -> Option<String> {
     if calls.is_empty() {
         return Some(wrap(Value::Null, Err(RpcError::invalid_request("empty batch"))));
     }
@@ -29,11 +33,24 @@ fn batch(calls: Vec<Value>, serve: &impl Fn(&str, Arguments) -> Result<Value, Rp
             RpcError::too_much(format!("batch too large: {} calls, at most {MAX_BATCH_CALLS}", calls.len()));
         return Some(wrap(Value::Null, Err(error)));
     }
-    let answers: Vec<_> = calls.into_iter().filter_map(|call| one(call, serve)).collect();
-    (!answers.is_empty()).then_some(Value::Array(answers))
+    let mut answers = String::new();
+    for call in calls {
+        let full = answers.len() > MAX_BATCH_ANSWER_BYTES;
+        let answer = one(call, &|method: &str, arguments| match full {
+            true => Err(RpcError::too_much(format!(
+                "answer too large: a batch is answered with {MAX_BATCH_ANSWER_BYTES} bytes, ask again for the rest"
+            ))),
+            false => serve(method, arguments),
+        });
+        if let Some(answer) = answer {
+            answers.push(if answers.is_empty() { '[' } else { ',' });
+            answers.push_str(&answer);
+        }
+    }
+    (!answers.is_empty()).then(|| answers + "]")
 }
 
-fn one(call: Value, serve: &impl Fn(&str, Arguments) -> Result<Value, RpcError>) -> Option<Value> {
+fn one(call: Value, serve: &impl Fn(&str, Arguments) -> Result<Value, RpcError>) -> Option<String> {
     let Value::Object(mut call) = call else {
         return Some(wrap(Value::Null, Err(RpcError::invalid_request("a call is an object"))));
     };
@@ -63,11 +80,12 @@ fn read(call: &mut Map<String, Value>, id: Option<&Value>) -> Result<(String, Ar
     Ok((method, Arguments::read(call.remove("params"))?))
 }
 
-fn wrap(id: Value, answer: Result<Value, RpcError>) -> Value {
-    match answer {
+fn wrap(id: Value, answer: Result<Value, RpcError>) -> String {
+    let answer = match answer {
         Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
         Err(error) => json!({ "jsonrpc": "2.0", "id": id, "error": error }),
-    }
+    };
+    answer.to_string()
 }
 
 #[cfg(test)]

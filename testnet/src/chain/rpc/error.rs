@@ -65,6 +65,11 @@ impl RpcError {
         Self::new(INTERNAL, message)
     }
 
+    /// Subscriptions were asked for where nobody can be notified.
+    pub(super) fn no_notifications() -> Self {
+        Self::new(METHOD_NOT_FOUND, "notifications not supported: subscribe over WebSocket, or use a filter")
+    }
+
     /// The block whose state, or whose header, was asked for doesn't exist.
     pub(super) fn no_block() -> Self {
         Self::server("header not found")

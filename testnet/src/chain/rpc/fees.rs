@@ -1,10 +1,10 @@
 //! Methods about fees.
 
 use super::argument::{Arguments, Quantity};
+use super::caller::Caller;
 use super::error::RpcError;
 use super::reference::BlockReference;
 use super::{quantity, view};
-use crate::chain::Shared;
 use crate::chain::block::Block;
 use crate::chain::limits::{MAX_FEE_HISTORY_BLOCKS, MAX_FEE_PERCENTILES};
 use alloy::rpc::types::FeeHistory;
@@ -19,8 +19,8 @@ const SUGGESTED_PRIORITY_FEE: u64 = 1_000_000_000;
 const BLOB_BASE_FEE: u64 = 1;
 
 /// `eth_gasPrice`
-pub(super) fn gas_price(shared: &Shared) -> Result<Value, RpcError> {
-    Ok(quantity(shared.read().latest().next_base_fee() + SUGGESTED_PRIORITY_FEE))
+pub(super) fn gas_price(caller: &Caller) -> Result<Value, RpcError> {
+    Ok(quantity(caller.read().latest().next_base_fee() + SUGGESTED_PRIORITY_FEE))
 }
 
 /// `eth_maxPriorityFeePerGas`
@@ -34,20 +34,20 @@ pub(super) fn blob_base_fee() -> Result<Value, RpcError> {
 }
 
 /// `eth_feeHistory`
-pub(super) fn history(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+pub(super) fn history(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let Quantity(count) = arguments.required()?;
     let newest: BlockReference = arguments.required()?;
     let percentiles: Option<Vec<f64>> = arguments.optional()?;
     check(percentiles.as_deref().unwrap_or_default())?;
-    let ledger = shared.read();
-    let newest = newest.require(&ledger)?;
+    let seen = caller.read();
+    let newest = newest.require(&seen)?;
     let newest_number = newest.header.number;
     let count = count.min(MAX_FEE_HISTORY_BLOCKS).min(newest_number + 1);
     if count == 0 {
         return view::json(FeeHistory::default());
     }
     let oldest_block = newest_number + 1 - count;
-    let blocks = ledger.blocks_between(oldest_block, newest_number);
+    let blocks = seen.blocks_between(oldest_block, newest_number);
     let base_fees = blocks.iter().map(|block| block.header.base_fee_per_gas.unwrap_or_default());
     let blob_fees = vec![u128::from(BLOB_BASE_FEE); blocks.len() + 1];
     view::json(FeeHistory {

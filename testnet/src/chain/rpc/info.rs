@@ -1,9 +1,10 @@
 //! Methods about the chain as such: its id, its software, its accounts.
 
 use super::argument::Arguments;
+use super::caller::Caller;
 use super::error::RpcError;
 use super::{hex, quantity, view};
-use crate::chain::{DEV_ACCOUNTS, Shared};
+use crate::chain::DEV_ACCOUNTS;
 use serde_json::Value;
 use windlass_protocol::{Bytes, keccak256};
 
@@ -19,8 +20,8 @@ pub(super) fn sha3(arguments: &mut Arguments) -> Result<Value, RpcError> {
 }
 
 /// `net_version`: the chain id in decimal.
-pub(super) fn net_version(shared: &Shared) -> Result<Value, RpcError> {
-    view::json(shared.read().config.chain_id.to_string())
+pub(super) fn net_version(caller: &Caller) -> Result<Value, RpcError> {
+    view::json(caller.read().chain_id().to_string())
 }
 
 /// `net_peerCount`
@@ -29,8 +30,8 @@ pub(super) fn peer_count() -> Result<Value, RpcError> {
 }
 
 /// `eth_chainId`
-pub(super) fn chain_id(shared: &Shared) -> Result<Value, RpcError> {
-    Ok(quantity(shared.read().config.chain_id))
+pub(super) fn chain_id(caller: &Caller) -> Result<Value, RpcError> {
+    Ok(quantity(caller.read().chain_id()))
 }
 
 /// `eth_accounts`

@@ -1,4 +1,4 @@
-//! JSON-RPC over HTTP, on loopback only.
+//! JSON-RPC over HTTP and WebSocket, on loopback only.
 //!
 //! Owns the door: who may knock (the Host and Origin rules), how large a request may be, and which function
 //! serves a method. What the methods do lives in the modules named after what they are about.
@@ -6,22 +6,26 @@
 mod argument;
 mod blocks;
 mod call;
+mod caller;
 mod dev;
 mod envelope;
 mod error;
 mod fees;
-mod filter;
+mod filters;
 mod info;
+mod logs;
+mod methods;
 mod reference;
 mod send;
+mod socket;
 mod state;
+mod subscriptions;
 mod view;
 
 use super::Shared;
-use super::limits::MAX_REQUEST_BYTES;
-use argument::Arguments;
+use super::limits::{MAX_CONNECTIONS, MAX_REQUEST_BYTES};
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State, WebSocketUpgrade};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE,
     HOST, ORIGIN, VARY,
@@ -29,9 +33,9 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::serve::ListenerExt;
-use error::RpcError;
+use caller::{Caller, Service};
 use serde_json::Value;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -39,17 +43,23 @@ use tokio::sync::watch;
 use tracing::error;
 use windlass_protocol::Bytes;
 
+/// What WebSockets are served with: what all share, and when to stop.
+type Doors = (Arc<Service>, watch::Receiver<bool>);
+
 /// Serves JSON-RPC on `listener` until told to stop.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
     let listener = listener.tap_io(|connection| {
         // A request is one small write; without this each waits for the former's acknowledgement.
         let _ = connection.set_nodelay(true);
     });
+    let service = Service::new(shared);
+    let sockets = Router::new().route("/", get(upgrade)).with_state((service.clone(), stopped.clone()));
     let router = Router::new()
-        .route("/", post(answer))
+        .route("/", post(post_request))
+        .with_state(service.clone())
+        .merge(sockets)
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
-        .layer(middleware::from_fn(guard))
-        .with_state(shared);
+        .layer(middleware::from_fn(guard));
     let stop = async move {
         // An error means that the chain was dropped: also a reason to stop.
         let _ = stopped.wait_for(|stopped| *stopped).await;
@@ -57,17 +67,37 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stoppe
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
         error!(%error, "the chain's server ended");
     }
+    // Each WebSocket holds one and is told to stop, too.
+    let _ = service.connections.acquire_many(MAX_CONNECTIONS as u32).await;
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, body: axum::body::Bytes) -> Response {
-    let answered = tokio::task::spawn_blocking(move || {
-        envelope::answer(&body, |method, arguments| dispatch(&shared, method, arguments))
-    });
-    match answered.await {
-        Ok(Some(answer)) => ([(CONTENT_TYPE, "application/json")], answer).into_response(),
-        Ok(None) => StatusCode::NO_CONTENT.into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+/// A request over HTTP.
+async fn post_request(State(service): State<Arc<Service>>, body: axum::body::Bytes) -> Response {
+    match answer(&Arc::new(Caller::http(service)), body).await {
+        Some(answer) => ([(CONTENT_TYPE, "application/json")], answer).into_response(),
+        None => StatusCode::NO_CONTENT.into_response(),
     }
+}
+
+/// A request to go on over WebSocket.
+async fn upgrade(State((service, stopped)): State<Doors>, upgrade: WebSocketUpgrade) -> Response {
+    let Ok(permit) = service.connections.clone().try_acquire_owned() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many connections: close one\n").into_response();
+    };
+    let upgrade = upgrade.max_message_size(MAX_REQUEST_BYTES).max_frame_size(MAX_REQUEST_BYTES);
+    upgrade.on_upgrade(async move |socket| {
+        socket::run(socket, Caller::socket(service), stopped).await;
+        drop(permit);
+    })
+}
+
+/// Answers one body or message, off the async threads. `None` when nobody asked for an answer.
+async fn answer(caller: &Arc<Caller>, body: axum::body::Bytes) -> Option<String> {
+    let caller = caller.clone();
+    let answered = tokio::task::spawn_blocking(move || {
+        envelope::answer(&body, |method, arguments| methods::dispatch(&caller, method, arguments))
+    });
+    answered.await.unwrap_or_else(|_| Some(envelope::defect()))
 }
 
 /// Turns away pages of other origins: a name that points here (DNS rebinding) by its Host, a script by its
@@ -110,55 +140,6 @@ fn is_loopback(authority: &str) -> bool {
         _ => authority,
     };
     ["127.0.0.1", "localhost", "[::1]"].iter().any(|loopback| host.eq_ignore_ascii_case(loopback))
-}
-
-fn dispatch(shared: &Shared, method: &str, mut arguments: Arguments) -> Result<Value, RpcError> {
-    let args = &mut arguments;
-    let answer = match method {
-        "web3_clientVersion" => info::client_version(),
-        "web3_sha3" => info::sha3(args),
-        "net_version" => info::net_version(shared),
-        "net_listening" => Ok(Value::Bool(true)),
-        "net_peerCount" => info::peer_count(),
-        "eth_syncing" => Ok(Value::Bool(false)),
-        "eth_chainId" => info::chain_id(shared),
-        "eth_accounts" => info::accounts(),
-        "eth_blockNumber" => blocks::number(shared),
-        "eth_getBlockByNumber" => blocks::block(shared, blocks::by_number(args)?, args),
-        "eth_getBlockByHash" => blocks::block(shared, blocks::by_hash(args)?, args),
-        "eth_getBlockTransactionCountByNumber" => blocks::transaction_count(shared, blocks::by_number(args)?),
-        "eth_getBlockTransactionCountByHash" => blocks::transaction_count(shared, blocks::by_hash(args)?),
-        "eth_getBlockReceipts" => blocks::receipts(shared, args),
-        "eth_getTransactionByHash" => blocks::transaction(shared, args),
-        "eth_getTransactionByBlockNumberAndIndex" => {
-            blocks::transaction_at(shared, blocks::by_number(args)?, args)
-        }
-        "eth_getTransactionByBlockHashAndIndex" => {
-            blocks::transaction_at(shared, blocks::by_hash(args)?, args)
-        }
-        "eth_getTransactionReceipt" => blocks::receipt(shared, args),
-        "debug_getRawHeader" => blocks::raw_header(shared, args),
-        "eth_getLogs" => filter::logs(shared, args),
-        "eth_getTransactionCount" => state::nonce(shared, args),
-        "eth_getBalance" => state::balance(shared, args),
-        "eth_getCode" => state::code(shared, args),
-        "eth_getStorageAt" => state::slot(shared, args),
-        "eth_getProof" => state::proof(shared, args),
-        "eth_call" => call::call(shared, args),
-        "eth_estimateGas" => call::estimate_gas(shared, args),
-        "eth_gasPrice" => fees::gas_price(shared),
-        "eth_maxPriorityFeePerGas" => fees::priority_fee(),
-        "eth_blobBaseFee" => fees::blob_base_fee(),
-        "eth_feeHistory" => fees::history(shared, args),
-        "eth_sendRawTransaction" => send::raw(shared, args),
-        "evm_mine" => dev::mine(shared, args),
-        "dev_finalize" => dev::finalize(shared, args),
-        "dev_reorg" => dev::reorg(shared, args),
-        _ => return Err(RpcError::method_not_found(method)),
-    };
-    let answer = answer?;
-    arguments.end()?;
-    Ok(answer)
 }
 
 /// Bytes as clients get them.

@@ -1,9 +1,9 @@
 //! Which block a call means: a tag, a number, a hash, or the object of EIP-1898.
 
 use super::argument::{Argument, Quantity, parse_quantity};
+use super::caller::Seen;
 use super::error::RpcError;
 use crate::chain::block::Block;
-use crate::chain::ledger::Ledger;
 use serde_json::Value;
 use std::sync::Arc;
 use windlass_protocol::B256;
@@ -99,24 +99,24 @@ impl BlockReference {
     }
 
     /// The block it means; the pending one counts as the newest. `None` if there is none.
-    pub(super) fn find<'a>(&self, ledger: &'a Ledger) -> Option<&'a Arc<Block>> {
+    pub(super) fn find<'a>(&self, seen: &'a Seen<'_>) -> Option<&'a Arc<Block>> {
         match *self {
-            Self::Earliest => ledger.block(0),
-            Self::Latest | Self::Pending => Some(ledger.latest()),
-            Self::Safe | Self::Finalized => ledger.block(ledger.finalized()),
-            Self::Number(number) => ledger.block(number),
+            Self::Earliest => seen.block(0),
+            Self::Latest | Self::Pending => Some(seen.latest()),
+            Self::Safe | Self::Finalized => seen.block(seen.finalized()),
+            Self::Number(number) => seen.block(number),
             Self::Hash { hash, canonical } => {
-                let block = ledger.block_by_hash(&hash)?;
-                (!canonical || ledger.is_canonical(&hash)).then_some(block)
+                let block = seen.block_by_hash(&hash)?;
+                (!canonical || seen.is_canonical(&hash)).then_some(block)
             }
         }
     }
 
     /// The block it means, for calls that can't do without.
-    pub(super) fn require<'a>(&self, ledger: &'a Ledger) -> Result<&'a Arc<Block>, RpcError> {
-        match (self.find(ledger), self) {
+    pub(super) fn require<'a>(&self, seen: &'a Seen<'_>) -> Result<&'a Arc<Block>, RpcError> {
+        match (self.find(seen), self) {
             (Some(block), _) => Ok(block),
-            (None, Self::Hash { hash, canonical: true }) if ledger.block_by_hash(hash).is_some() => {
+            (None, Self::Hash { hash, canonical: true }) if seen.block_by_hash(hash).is_some() => {
                 Err(RpcError::server(format!("hash {hash} is not currently canonical")))
             }
             (None, _) => Err(RpcError::no_block()),

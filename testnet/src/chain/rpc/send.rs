@@ -1,9 +1,10 @@
 //! Methods that take in transactions.
 
 use super::argument::Arguments;
+use super::caller::Caller;
 use super::error::RpcError;
 use super::hex;
-use crate::chain::{Mining, Shared};
+use crate::chain::Mining;
 use alloy_consensus::TxEnvelope;
 use alloy_consensus::transaction::SignerRecoverable;
 use alloy_eips::eip2718::Decodable2718;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use windlass_protocol::Bytes;
 
 /// `eth_sendRawTransaction`: the hash, once the transaction is mined or waits.
-pub(super) fn raw(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+pub(super) fn raw(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let bytes: Bytes = arguments.required()?;
     let mut rest = &bytes[..];
     let decoded = TxEnvelope::decode_2718(&mut rest);
@@ -26,10 +27,10 @@ pub(super) fn raw(shared: &Shared, arguments: &mut Arguments) -> Result<Value, R
     let recovered =
         recovered.map_err(|_| RpcError::server("invalid sender: invalid transaction signature"))?;
     let hash = *recovered.tx_hash();
-    let mut ledger = shared.write();
+    let mut ledger = caller.shared().write();
     ledger.submit(Arc::new(recovered))?;
-    if shared.mining == Mining::Instant && ledger.is_ready(&hash)? {
-        let refused = shared.mine(&mut ledger)?;
+    if caller.shared().mining == Mining::Instant && ledger.is_ready(&hash)? {
+        let refused = caller.shared().mine(&mut ledger)?;
         // Some rules are only checked when it is executed.
         if let Some((_, reason)) = refused.into_iter().find(|(refused, _)| *refused == hash) {
             return Err(RpcError::server(reason));

@@ -1,13 +1,12 @@
 //! Methods about accounts and their storage, after any block of the window.
 
 use super::argument::{Arguments, Slot};
+use super::caller::{Caller, Seen};
 use super::error::RpcError;
 use super::reference::BlockReference;
 use super::{hex, quantity, view};
 use crate::chain::evm::Overlay;
-use crate::chain::ledger::Ledger;
 use crate::chain::limits::MAX_PROOF_KEYS;
-use crate::chain::{Shared, unix_seconds};
 use alloy::rpc::types::serde_helpers::JsonStorageKey;
 use alloy::rpc::types::{EIP1186AccountProofResponse, EIP1186StorageProof};
 use serde_json::Value;
@@ -19,53 +18,53 @@ fn reference(arguments: &mut Arguments) -> Result<BlockReference, RpcError> {
 }
 
 /// The state after a block, the one in the making included.
-fn state_at<'a>(ledger: &'a Ledger, reference: &BlockReference) -> Result<Overlay<'a>, RpcError> {
+fn state_at<'a>(seen: &'a Seen<'_>, reference: &BlockReference) -> Result<Overlay<'a>, RpcError> {
     match reference {
-        BlockReference::Pending => Ok(ledger.pending_overlay(unix_seconds())?.1),
-        made => Ok(ledger.overlay(made.require(ledger)?)?),
+        BlockReference::Pending => Ok(seen.pending_overlay()?.1),
+        made => Ok(seen.overlay(made.require(seen)?)?),
     }
 }
 
 /// `eth_getTransactionCount`: an account's nonce; with `pending`, counting what waits.
-pub(super) fn nonce(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+pub(super) fn nonce(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let (address, reference) = (arguments.required()?, reference(arguments)?);
-    let ledger = shared.read();
+    let seen = caller.read();
     if reference == BlockReference::Pending {
-        return Ok(quantity(ledger.pending_nonce(address)?));
+        return Ok(quantity(seen.pending_nonce(address)?));
     }
-    let basic = state_at(&ledger, &reference)?.basic(address)?.unwrap_or_default();
+    let basic = state_at(&seen, &reference)?.basic(address)?.unwrap_or_default();
     Ok(quantity(basic.nonce))
 }
 
 /// `eth_getBalance`
-pub(super) fn balance(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+pub(super) fn balance(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let (address, reference) = (arguments.required()?, reference(arguments)?);
-    let ledger = shared.read();
-    let basic = state_at(&ledger, &reference)?.basic(address)?.unwrap_or_default();
+    let seen = caller.read();
+    let basic = state_at(&seen, &reference)?.basic(address)?.unwrap_or_default();
     view::json(basic.balance)
 }
 
 /// `eth_getCode`
-pub(super) fn code(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+pub(super) fn code(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let (address, reference) = (arguments.required()?, reference(arguments)?);
-    let ledger = shared.read();
-    let state = state_at(&ledger, &reference)?;
+    let seen = caller.read();
+    let state = state_at(&seen, &reference)?;
     let basic = state.basic(address)?.unwrap_or_default();
     Ok(hex(state.code(basic.code_hash)?.bytes()))
 }
 
 /// `eth_getStorageAt`: always 32 bytes.
-pub(super) fn slot(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+pub(super) fn slot(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let address: Address = arguments.required()?;
     let Slot(slot) = arguments.required()?;
     let reference = reference(arguments)?;
-    let ledger = shared.read();
-    let value = state_at(&ledger, &reference)?.slot(address, slot)?;
+    let seen = caller.read();
+    let value = state_at(&seen, &reference)?.slot(address, slot)?;
     view::json(B256::from(value.to_be_bytes()))
 }
 
 /// `eth_getProof` (EIP-1186). What isn't sealed has no root to prove against: `pending` means the newest block.
-pub(super) fn proof(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+pub(super) fn proof(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let address: Address = arguments.required()?;
     let slots: Vec<Slot> = arguments.optional()?.unwrap_or_default();
     let reference = reference(arguments)?;
@@ -73,8 +72,8 @@ pub(super) fn proof(shared: &Shared, arguments: &mut Arguments) -> Result<Value,
         return Err(RpcError::too_much(format!("too many keys: {}, at most {MAX_PROOF_KEYS}", slots.len())));
     }
     let slots: Vec<_> = slots.into_iter().map(|Slot(slot)| slot).collect();
-    let ledger = shared.read();
-    let proven = ledger.state(reference.require(&ledger)?)?.prove(address, &slots)?;
+    let seen = caller.read();
+    let proven = seen.state(reference.require(&seen)?)?.prove(address, &slots)?;
     let account = proven.account.unwrap_or_default();
     let storage_proof = proven.slots.into_iter().map(|proven| EIP1186StorageProof {
         key: JsonStorageKey::Hash(B256::from(proven.slot.to_be_bytes())),

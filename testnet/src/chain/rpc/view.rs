@@ -29,9 +29,13 @@ pub(super) fn block(block: &Block, full: bool) -> rpc::Block {
         let hashes = block.included.iter().map(|included| *included.transaction.tx_hash());
         BlockTransactions::Hashes(hashes.collect())
     };
+    rpc::Block::new(header(block), transactions).with_withdrawals(Some(Default::default()))
+}
+
+/// A block's header.
+pub(super) fn header(block: &Block) -> rpc::Header {
     let header = Sealed::new_unchecked(block.header.clone(), block.hash);
-    let header = rpc::Header::from_consensus(header, None, Some(U256::from(size(block))));
-    rpc::Block::new(header, transactions).with_withdrawals(Some(Default::default()))
+    rpc::Header::from_consensus(header, None, Some(U256::from(size(block))))
 }
 
 /// Bytes of the block's RLP: header, transactions, and the empty lists of uncles and withdrawals.

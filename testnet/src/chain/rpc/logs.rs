@@ -1,11 +1,13 @@
-//! `eth_getLogs`.
+//! Logs: which ones a caller means, and finding them.
+//!
+//! Owns reading a log query and `eth_getLogs`; filters and subscriptions use the same queries.
 
 use super::argument::{Argument, Arguments};
+use super::caller::{Caller, Seen};
 use super::error::RpcError;
 use super::reference::BlockReference;
 use super::view;
-use crate::chain::Shared;
-use crate::chain::ledger::Ledger;
+use crate::chain::block::Block;
 use crate::chain::limits::{MAX_FILTER_ALTERNATIVES, MAX_LOGS_PER_ANSWER};
 use alloy::rpc::types::{Filter, Log};
 use serde_json::{Map, Value};
@@ -70,25 +72,25 @@ fn check_alternatives(members: &Map<String, Value>) -> Result<(), String> {
 }
 
 /// `eth_getLogs`
-pub(super) fn logs(shared: &Shared, arguments: &mut Arguments) -> Result<Value, RpcError> {
+pub(super) fn logs(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let query: LogQuery = arguments.required()?;
-    view::json(find(&shared.read(), &query)?)
+    view::json(find(&caller.read(), &query)?)
 }
 
 /// All logs that `query` means, in the order of the chain.
-pub(super) fn find(ledger: &Ledger, query: &LogQuery) -> Result<Vec<Log>, RpcError> {
+pub(super) fn find(seen: &Seen<'_>, query: &LogQuery) -> Result<Vec<Log>, RpcError> {
     let (from, to) = match query.span {
         Span::Block(hash) => {
-            let block = ledger.block_by_hash(&hash).ok_or_else(|| RpcError::server("unknown block"))?;
+            let block = seen.block_by_hash(&hash).ok_or_else(|| RpcError::server("unknown block"))?;
             return Ok(view::logs(block, &query.filter, false));
         }
-        Span::Range { from, to } => (number(ledger, &from)?, number(ledger, &to)?),
+        Span::Range { from, to } => (number(seen, &from)?, number(seen, &to)?),
     };
     if from > to {
         return Err(RpcError::server("invalid block range params: fromBlock is after toBlock"));
     }
     let mut logs = Vec::new();
-    for block in ledger.blocks_between(from, to) {
+    for block in seen.blocks_between(from, to) {
         logs.append(&mut view::logs(block, &query.filter, false));
         if logs.len() > MAX_LOGS_PER_ANSWER {
             return Err(RpcError::too_much(format!(
@@ -100,11 +102,25 @@ pub(super) fn find(ledger: &Ledger, query: &LogQuery) -> Result<Vec<Log>, RpcErr
     Ok(logs)
 }
 
+/// The logs of `block`, as it comes or goes, that a follower with `query` is told of. Tags as bounds say
+/// nothing about blocks to come.
+pub(super) fn follow(_seen: &Seen<'_>, query: &LogQuery, block: &Block, removed: bool) -> Vec<Log> {
+    let number = block.header.number;
+    let within = match query.span {
+        Span::Block(hash) => block.hash == hash,
+        Span::Range { from, to } => {
+            let after = !matches!(from, BlockReference::Number(from) if number < from);
+            after && !matches!(to, BlockReference::Number(to) if number > to)
+        }
+    };
+    if within { view::logs(block, &query.filter, removed) } else { Vec::new() }
+}
+
 /// The height a bound means; it may lie above the newest block.
-fn number(ledger: &Ledger, bound: &BlockReference) -> Result<u64, RpcError> {
+fn number(seen: &Seen<'_>, bound: &BlockReference) -> Result<u64, RpcError> {
     match bound {
         BlockReference::Number(number) => Ok(*number),
         BlockReference::Hash { .. } => Err(RpcError::invalid_params("a range is given by numbers or tags")),
-        tag => Ok(tag.require(ledger)?.header.number),
+        tag => Ok(tag.require(seen)?.header.number),
     }
 }
