@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Recompiles the contracts with the pinned solc, compares the artifacts byte for byte with the committed ones, and runs
-# forge's tests on exactly those. Needs npm; without it, it says so and passes, except in CI, where nothing may be
-# skipped unseen. Writes only contracts/{node_modules,out,cache} and, with --update, the gas snapshot.
-# With --soak it fuzzes for long and shows that no rule can be deleted unnoticed; that takes half an hour.
+# Recompiles the contracts with the pinned solc, compares the artifacts byte for byte with the committed ones, runs forge's
+# tests on exactly those, and plays the same scenarios on a second EVM (second_evm/check.sh). Needs npm; without it, it says so and passes, except in CI, where nothing may be
+# skipped unseen. Writes only contracts/{node_modules,out,cache}, the user's cache of Python packages and, with --update,
+# the gas snapshot. With --soak it fuzzes for long and shows that no rule can be deleted unnoticed; that takes an hour.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -43,3 +43,4 @@ case "${1:-}" in
 esac
 
 node evidence.mjs
+second_evm/check.sh

@@ -70,6 +70,15 @@ function storageLayout(layout) {
   });
 }
 
+// What the interfaces say is what people and followers rely on: nothing in them may lack its words.
+function undocumented(output) {
+  const KINDS = ["ContractDefinition", "FunctionDefinition", "EventDefinition", "ErrorDefinition", "StructDefinition"];
+  return Object.entries(output.sources).filter(([path]) => path.startsWith("src/interfaces/")).flatMap(([path, { ast }]) =>
+    ast.nodes.filter((node) => node.nodeType === "ContractDefinition").flatMap((node) => [node, ...node.nodes])
+      .filter((node) => KINDS.includes(node.nodeType) && !node.documentation?.text?.trim())
+      .map((node) => `${path}: ${node.name}`));
+}
+
 // The files the contract is made of: its own and what they import, transitively.
 function closure(output, path, seen = new Set()) {
   if (seen.has(path)) return seen;
@@ -114,6 +123,8 @@ function artifact(output, names, contract) {
 function main() {
   const check = process.argv.includes("--check");
   const output = compile(sources("src"));
+  const silent = undocumented(output);
+  if (silent.length > 0) throw new Error(`without NatSpec: ${silent.join(", ")}`);
   const names = immutableNames(output);
   mkdirSync(join(root, "artifacts"), { recursive: true });
   let stale = 0;

@@ -69,6 +69,8 @@ contract NameRegistrar is Eip712, INameRegistrar {
     ) external payable {
         if (owner == address(0)) revert ZeroOwner();
         _requireTarget(target, kind);
+        // Grace keeps a name from everyone else for nothing: were less than as much paid for, holding names would be free.
+        if (duration < GRACE) revert BadDuration();
         _requireFee(label, duration);
         bytes32 labelHash = keccak256(bytes(label));
         _spendCommitment(commitmentOf(labelHash, owner, target, kind, duration, secret));

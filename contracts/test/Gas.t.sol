@@ -4,18 +4,28 @@ pragma solidity 0.8.37;
 import {IDevices} from "../src/interfaces/IRegistry.sol";
 import {ISigned} from "../src/interfaces/ISigned.sol";
 import {ISettlement} from "../src/interfaces/ISettlement.sol";
+import {Base} from "./Base.sol";
 import {SettlementBase} from "./Settlement.t.sol";
+import {Signed} from "./Signed.sol";
 
 /// @notice The budgets: the gas of a whole transaction, sent directly, in a registry that already holds other records.
 /// Run isolated, so that every measured call is a transaction of its own: nothing is warm, the intrinsic cost counts
 /// and the refund is taken off. The figures go to `snapshots/gas.json`.
 /// forge-config: default.isolate = true
-contract GasTest is SettlementBase {
+contract GasTest is SettlementBase, Signed {
     uint256 private constant BATCH = 50;
 
-    function setUp() public override {
-        super.setUp();
+    function setUp() public override(Base, SettlementBase) {
+        SettlementBase.setUp();
         open();
+    }
+
+    /// What a third party pays to send what another signed.
+    function bySignature(string memory what, uint256 budget, Person memory signer, Statement memory s) internal {
+        ISigned.Signature memory signature = signatureOf(signer, s, SOON, s.target);
+        (bool done,) = send(s, SOON, signature);
+        vm.assertTrue(done, what);
+        within(what, budget);
     }
 
     function within(string memory what, uint256 budget) internal {
@@ -61,6 +71,25 @@ contract GasTest is SettlementBase {
         within("revoke", 36_000);
     }
 
+    function test_revokeByItsKey() public {
+        as_(device);
+        registry.revoke(device.addr);
+        within("revoke, by its own key", 36_000);
+    }
+
+    function test_revokeBySig() public {
+        string memory typed = "Revoke(address device,uint40 nonce,uint40 deadline)";
+        Statement memory s = forRegistry(typed, abi.encode(device.addr), registry.revokeBySig.selector, fleet);
+        bySignature("revokeBySig", 50_000, operator, s);
+    }
+
+    function test_revokeOwnBySig() public {
+        string memory typed = "RevokeOwn(address device,uint40 deadline)";
+        Statement memory s = forRegistry(typed, abi.encode(device.addr), registry.revokeOwnBySig.selector, fleet);
+        s.nonce = "";
+        bySignature("revokeOwnBySig", 42_000, device, s);
+    }
+
     function test_rotate() public {
         Person memory next = person("next");
         ISigned.Signature memory c = rotation(next, device.addr, device.addr, next.addr);
@@ -69,10 +98,29 @@ contract GasTest is SettlementBase {
         within("rotate", 70_000);
     }
 
+    function test_rotateBySig() public {
+        Person memory next = person("next");
+        ISigned.Signature memory c = rotation(next, device.addr, device.addr, next.addr);
+        ISigned.Signature memory s = rotation(device, device.addr, device.addr, next.addr);
+        as_(stranger);
+        registry.rotateBySig(device.addr, next.addr, SOON, c, s);
+        within("rotateBySig", 72_000);
+    }
+
     function test_grant() public {
         as_(operator);
         registry.grant(fleet, keccak256("h"), FOREVER, 1);
         within("grant", 58_000);
+    }
+
+    function test_grantBySig() public {
+        Statement memory s = forRegistry(
+            "Grant(uint48 fleet,bytes32 h,uint40 expiry,uint8 rights,uint40 nonce,uint40 deadline)",
+            abi.encode(fleet, keccak256("h"), FOREVER, 1),
+            registry.grantBySig.selector,
+            fleet
+        );
+        bySignature("grantBySig", 68_000, operator, s);
     }
 
     function test_commit() public {
@@ -91,6 +139,30 @@ contract GasTest is SettlementBase {
         as_(operator);
         names.setTarget(keccak256("sensor-7"), stranger.addr, 3);
         within("setTarget", 43_000);
+    }
+
+    function test_setTargetBySig() public {
+        registerName(operator, "sensor-7", device.addr, 1);
+        Statement memory s = forNames(
+            "SetTarget(bytes32 labelHash,address target,uint8 kind,uint40 nonce,uint40 deadline)",
+            abi.encode(keccak256("sensor-7"), stranger.addr, 3),
+            names.setTargetBySig.selector,
+            0
+        );
+        bySignature("setTargetBySig", 60_000, operator, s);
+    }
+
+    function test_setRecordsBySig() public {
+        registerName(operator, "sensor-7", device.addr, 1);
+        as_(operator);
+        names.setRecords(keccak256("sensor-7"), keccak256("first"));
+        Statement memory s = forNames(
+            "SetRecords(bytes32 labelHash,bytes32 records,uint40 nonce,uint40 deadline)",
+            abi.encode(keccak256("sensor-7"), keccak256("second")),
+            names.setRecordsBySig.selector,
+            0
+        );
+        bySignature("setRecordsBySig, again", 60_000, operator, s);
     }
 
     function test_setRecords() public {

@@ -10,7 +10,7 @@ import {Base} from "./Base.sol";
 import {FuzzSelector, Handler} from "./Handler.sol";
 import {SettlementBase} from "./Settlement.t.sol";
 
-/// @notice Random lives of nodes, stakes, channels and tickets, keeping its own account of the money.
+/// @notice Random lives of nodes, stakes, committees, channels and tickets, keeping its own account of the money.
 contract MoneyHandler is Handler, SettlementBase {
     uint256 internal constant NODES = 4;
 
@@ -26,6 +26,12 @@ contract MoneyHandler is Handler, SettlementBase {
     uint256 public collected;
     uint256 internal people;
     uint64 internal headNumber;
+
+    uint32[] internal epochs;
+    mapping(uint32 epoch => uint256) internal bestOf;
+    mapping(uint32 epoch => bytes32) internal committeeOf_;
+    /// A proposal was taken that must not stand, or refused though it must.
+    bool public committeesDisagree;
 
     function setUp() public override(Base, SettlementBase) {}
 
@@ -113,6 +119,86 @@ contract MoneyHandler is Handler, SettlementBase {
         uint256 amount = staking.claimable(who);
         if (amount == 0) return release(seed | 1);
         if (attempt(who, address(staking), 0, abi.encodeCall(staking.claim, ()))) claimedSoFar += amount;
+    }
+
+    // ---- committees -------------------------------------------------------------------------------------------
+
+    /// A committee for the next epoch, of some of the nodes that may be on one; or, on purpose, one that must not stand.
+    /// What the contract says is compared with what this account of it says.
+    function proposeCommittee(uint256 seed) public counted("proposeCommittee") {
+        if (block.timestamp % EPOCH >= EPOCH / 2) vm.warp((block.timestamp / EPOCH + 1) * EPOCH);
+        uint32 next = uint32(block.timestamp / EPOCH) + 1;
+        (address[] memory members, uint256 total) = candidates(seed);
+        if (members.length == 0 || (total <= bestOf[next] && !isMischief(seed))) {
+            // A day later everything is open again, and nodes bonded now are old enough in a week.
+            registerAnother();
+            vm.warp((block.timestamp / EPOCH + 1 + STAKED / EPOCH) * EPOCH);
+            next = uint32(block.timestamp / EPOCH) + 1;
+            (members, total) = candidates(seed | 1);
+        }
+        bool isRight = members.length > 0 && total > bestOf[next] && !isMischief(seed);
+        if (isMischief(seed)) (next, members) = spoiled(seed, next, members);
+        bytes memory data = abi.encodeCall(staking.proposeCommittee, (next, members));
+        bool done = attempt(stranger.addr, address(staking), 0, data);
+        if (done != isRight) committeesDisagree = true;
+        if (!done) return;
+        if (bestOf[next] == 0) epochs.push(next);
+        (bestOf[next], committeeOf_[next]) = (total, keccak256(abi.encodePacked(members)));
+    }
+
+    /// Up to 16 nodes in ascending order, of those bonded for long enough that stay; about half of them.
+    function candidates(uint256 seed) internal view returns (address[] memory members, uint256 total) {
+        address[] memory all = new address[](16);
+        uint256 count = 0;
+        for (uint256 i = 0; i < nodes.length && count < 16; ++i) {
+            Layout.Node memory n = nodeOf(nodes[i].addr);
+            bool isEligible =
+                n.stake != 0 && n.unbondAt == 0 && n.flags == 0 && block.timestamp >= uint256(n.since) + STAKED;
+            if (!isEligible || uint256(keccak256(abi.encode(seed, i))) % 2 == 0) continue;
+            uint256 place = count++;
+            for (; place > 0 && all[place - 1] > nodes[i].addr; --place) {
+                all[place] = all[place - 1];
+            }
+            all[place] = nodes[i].addr;
+            total += n.stake;
+        }
+        members = new address[](count);
+        for (uint256 i = 0; i < count; ++i) {
+            members[i] = all[i];
+        }
+    }
+
+    /// The list, made wrong: for another epoch, in the second half, of nobody, of one who may not be on it, one twice.
+    function spoiled(uint256 seed, uint32 next, address[] memory members)
+        internal
+        returns (uint32, address[] memory)
+    {
+        uint256 how = seed % 5;
+        if (how == 0) return (next + 1, members);
+        if (how == 1) {
+            vm.warp(uint256(next - 1) * EPOCH + EPOCH / 2);
+            return (next, members);
+        }
+        if (how == 2) return (next, new address[](0));
+        if (how == 3) return (next, unfit());
+        // One of them twice: the order isn't strict any more.
+        address[] memory longer = new address[](members.length + 1);
+        for (uint256 i = 0; i < members.length; ++i) {
+            longer[i + 1] = members[i];
+        }
+        if (members.length > 0) longer[0] = members[0];
+        return (next, longer);
+    }
+
+    /// A node that left, was convicted or is too young, alone on a list; or nobody's address.
+    function unfit() internal view returns (address[] memory one) {
+        one = new address[](1);
+        one[0] = stranger.addr;
+        for (uint256 i = 0; i < nodes.length; ++i) {
+            Layout.Node memory n = nodeOf(nodes[i].addr);
+            bool isYoung = block.timestamp < uint256(n.since) + STAKED;
+            if (n.stake == 0 || n.unbondAt != 0 || isYoung) one[0] = nodes[i].addr;
+        }
     }
 
     // ---- channels ---------------------------------------------------------------------------------------------
@@ -220,6 +306,15 @@ contract MoneyHandler is Handler, SettlementBase {
         vm.assertEq(address(staking).balance, staked - claimedSoFar);
     }
 
+    /// Every epoch's committee is the best one proposed in time, and stays it.
+    function assertCommittees() external view {
+        vm.assertFalse(committeesDisagree);
+        for (uint256 i = 0; i < epochs.length; ++i) {
+            bytes32 written = registry.get(Layout.COMMITTEE, bytes32(uint256(epochs[i])));
+            vm.assertEq(written, committeeOf_[epochs[i]]);
+        }
+    }
+
     function assertDepositsCovered() external view {
         uint256 held = 0;
         for (uint256 i = 0; i < nodes.length; ++i) {
@@ -257,12 +352,13 @@ contract MoneyHistoryTest is SettlementBase {
     }
 
     function targetSelectors() external view returns (FuzzSelector[] memory targets) {
-        bytes4[13] memory all = [
+        bytes4[14] memory all = [
             handler.registerNode.selector,
             handler.unbond.selector,
             handler.release.selector,
             handler.slash.selector,
             handler.claim.selector,
+            handler.proposeCommittee.selector,
             handler.openChannel.selector,
             handler.topUp.selector,
             handler.announceTerms.selector,
@@ -279,11 +375,12 @@ contract MoneyHistoryTest is SettlementBase {
         }
     }
 
-    /// NodeStaking's balance covers stake and claims; Settlement's is Σ (deposit − paid); owed never exceeds that; the
-    /// nodes' records follow from `Set`.
+    /// NodeStaking's balance covers stake and claims; Settlement's is Σ (deposit − paid); owed never exceeds that; every
+    /// epoch has the best committee proposed in time, of nodes that may be on it; all records follow from `Set`.
     function invariant_money_history() public view {
         handler.assertStakeCovered();
         handler.assertDepositsCovered();
+        handler.assertCommittees();
         handler.assertMirrored();
     }
 

@@ -139,6 +139,22 @@ contract NamesTest is Signed {
         vm.assertEq(ownerOf(HASH).owner, stranger.addr);
     }
 
+    /// Grace excludes everyone else for 30 days. Whoever wants that pays for as much first, or a second's fee a month
+    /// would hold any name for ever.
+    function test_a_name_is_not_squatted_for_the_price_of_a_second() public {
+        commitTo(owner, 1);
+        commitTo(owner, GRACE - 1);
+        commitTo(owner, GRACE);
+        vm.warp(START + MIN_AGE);
+        registerRefused(owner, owner, 1, INameRegistrar.BadDuration.selector);
+        registerRefused(owner, owner, GRACE - 1, INameRegistrar.BadDuration.selector);
+        register(owner, owner, GRACE);
+        vm.assertEq(uint256(nameOf(HASH).expiry), START + MIN_AGE + GRACE);
+        // What is held can be held on for as short as one likes: grace doesn't grow by it.
+        renew(1);
+        vm.assertEq(uint256(nameOf(HASH).expiry), START + MIN_AGE + GRACE + 1);
+    }
+
     function test_re_registration_clears_target_and_records_and_raises_version_and_nonce() public {
         registerName(owner, LABEL, device.addr, 1);
         as_(owner);

@@ -241,7 +241,7 @@ contract RegistryHandler is Handler {
             : string.concat("name-", vm.toString(labels.length));
         Person memory who = operators[pick(seed, operators.length)];
         bytes32 labelHash = keccak256(bytes(label));
-        uint40 duration = uint40(1 + seed % 400 days);
+        uint40 duration = uint40(GRACE + seed % 400 days);
         names.commit(names.commitmentOf(labelHash, who.addr, who.addr, 3, duration, bytes32(seed)));
         vm.warp(block.timestamp + MIN_AGE);
         uint256 fee = names.fee(label, duration);

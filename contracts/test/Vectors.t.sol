@@ -79,6 +79,18 @@ contract VectorsTest is Base {
         }
     }
 
+    /// Where an account's transactions create contracts: what a deployment predicts.
+    function test_creations() public view {
+        uint256 i = 0;
+        for (; vm.keyExistsJson(json, item(".creations", i)); ++i) {
+            string memory at_ = item(".creations", i);
+            address deployer = addr(string.concat(at_, ".deployer"));
+            address made = vm.computeCreateAddress(deployer, number(string.concat(at_, ".nonce")));
+            vm.assertEq(made, addr(string.concat(at_, ".address")));
+        }
+        vm.assertEq(i, 11);
+    }
+
     function test_slots() public view {
         uint256 i = 0;
         for (; vm.keyExistsJson(json, item(".slots", i)); ++i) {
@@ -199,6 +211,61 @@ contract VectorsTest is Base {
 
         registry.revokeOwnBySig(id, deadline, signature("revokeOwn"));
         assertStatus(id, Layout.REVOKED);
+    }
+
+    /// Every statement an operator signs for its fleet, in the order of the fleet's nonces.
+    function test_what_operators_signed_is_accepted() public {
+        (address by, address id, address random) = (whoIs("operator"), whoIs("device"), whoIs("random"));
+        vm.prank(by);
+        registry.createFleet(0);
+        uint40 deadline = uint40(number(message("enrolDevice", "deadline")));
+        uint40 until = uint40(number(message("enrolDevice", "validUntil")));
+        registry.enrolBySig(1, id, until, deadline, signature("enrolDevice"), signature("enrolOperator"));
+        bytes32 h = word(message("grant", "h"));
+        registry.grantBySig(1, h, until, 1, deadline, signature("grant"));
+        registry.bumpPolicyEpochBySig(1, deadline, signature("bumpPolicyEpoch"));
+        registry.suspendBySig(id, deadline, signature("suspend"));
+        assertStatus(id, Layout.SUSPENDED);
+        registry.resumeBySig(id, deadline, signature("resume"));
+        assertStatus(id, Layout.ACTIVE);
+        uint40 later = uint40(number(message("extend", "validUntil")));
+        registry.extendBySig(id, later, deadline, signature("extend"));
+        vm.assertEq(uint256(deviceOf(id).validUntil), later);
+        registry.revokeGrantBySig(1, h, deadline, signature("revokeGrant"));
+        address next = addr(message("proposeOperator", "operator"));
+        registry.proposeOperatorBySig(1, next, deadline, signature("proposeOperator"));
+        registry.cancelOperatorBySig(1, deadline, signature("cancelOperator"));
+        vm.prank(by);
+        registry.proposeOperator(1, next);
+        registry.acceptOperatorBySig(1, deadline, signature("acceptOperator"));
+        vm.assertEq(fleetOf(1).operator, next);
+        vm.assertEq(uint256(nonceOf(1)), 9);
+
+        vm.prank(by);
+        registry.createFleet(Layout.SLOW_REVOKE);
+        Person memory other = Person(random, uint256(word(".people.random.secret")));
+        ISigned.Signature memory yes = consent(other, random, 2, by, until);
+        vm.prank(by);
+        registry.enrol(2, random, until, SOON, yes);
+        registry.revokeBySig(random, deadline, signature("revoke"));
+        assertStatus(random, Layout.REVOKING);
+        registry.cancelRevokeBySig(random, until, deadline, signature("cancelRevoke"));
+        assertStatus(random, Layout.SUSPENDED);
+    }
+
+    /// Every statement a name's owner signs, in the order of the name's nonces.
+    function test_what_a_names_owner_signed_is_accepted() public {
+        address by = whoIs("operator");
+        vm.deal(by, 1 ether);
+        registerName(Person(by, 0), "sensor-7", address(0), 0);
+        bytes32 labelHash = word(message("setTarget", "labelHash"));
+        uint40 deadline = uint40(number(message("setTarget", "deadline")));
+        names.setTargetBySig(labelHash, whoIs("device"), 1, deadline, signature("setTarget"));
+        bytes32 records = word(message("setRecords", "records"));
+        names.setRecordsBySig(labelHash, records, deadline, signature("setRecords"));
+        vm.assertEq(registry.get(Layout.NAME_RECORDS, labelHash), records);
+        names.transferBySig(labelHash, addr(message("transfer", "to")), deadline, signature("transfer"));
+        vm.assertEq(registry.get(Layout.NAME_OWNER, labelHash).toNameOwner().owner, whoIs("relayer"));
     }
 
     function settle(address node, address by) internal {

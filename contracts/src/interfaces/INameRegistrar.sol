@@ -33,6 +33,8 @@ interface INameRegistrar is ISigned {
         uint96 five;
     }
 
+    /// @notice The commitment can be used from `ages().min` after this block on, until `ages().max` after it. Says nothing
+    /// about which name it is for.
     event Committed(bytes32 indexed commitment);
     /// @notice The name is `owner`'s until `expiry`. Earlier target, records and signatures are void. The only event
     /// that carries the label.
@@ -45,14 +47,17 @@ interface INameRegistrar is ISigned {
         uint40 expiry,
         uint48 version
     );
+    /// @notice The name is held until `expiry`; nothing else about it changed.
     event NameRenewed(bytes32 indexed labelHash, uint40 expiry);
     /// @notice The name is `owner`'s; target and records are cleared.
     event NameTransferred(bytes32 indexed labelHash, address indexed owner, uint48 version);
+    /// @notice The name points at `target` from here on; at nothing when it is zero.
     event TargetSet(bytes32 indexed labelHash, address indexed target, uint8 kind);
     /// @notice `records` is the keccak256 of an off-chain, signed record set; zero clears it.
     event RecordsSet(bytes32 indexed labelHash, bytes32 records);
     /// @notice The subject claims this name as its own. Counts only if the name forwards to the same subject.
     event ReverseSet(address indexed subject, bytes32 indexed labelHash);
+    /// @notice All fees so far, `amount` wei, went to the treasury.
     event Withdrawn(uint256 amount);
 
     /// Not `[a-z0-9-]`, 3–63 bytes, hyphens inside only and not in both 3rd and 4th place.
@@ -73,7 +78,7 @@ interface INameRegistrar is ISigned {
     error NoSuchName();
     /// The caller or signer doesn't own the name.
     error NotNameOwner();
-    /// Zero, or the name would be held for more than 100 years from now.
+    /// Zero, less than `ages().grace` when registering, or the name would be held for more than 100 years from now.
     error BadDuration();
     /// The payment isn't exactly `fee(label, duration)`.
     error WrongFee();
@@ -91,7 +96,14 @@ interface INameRegistrar is ISigned {
     /// @notice Reserves nothing, but proves later that the name was asked for before it was revealed.
     function commit(bytes32 commitment) external;
 
-    /// @notice Registers a free name as committed. The payment is exactly `fee(label, duration)`.
+    /// @notice Registers a free name as committed. The payment is exactly `fee(label, duration)`. By anyone: who sends it
+    /// gains nothing, the name is the committed owner's.
+    /// @param label The name, in clear from here on.
+    /// @param owner Who will own it.
+    /// @param target What it points at; zero for nothing yet.
+    /// @param kind What the target is: 1 device, 2 node, 3 other account, 0 with no target.
+    /// @param duration Seconds, at least `ages().grace`: grace keeps the name from others as long again.
+    /// @param secret What kept the commitment from being guessed.
     function register(
         string calldata label,
         address owner,
@@ -106,10 +118,12 @@ interface INameRegistrar is ISigned {
 
     /// @notice Gives the name away and clears target and records. By its owner.
     function transfer(bytes32 labelHash, address to) external;
+    /// @notice `transfer`, sent by anyone, signed by the owner over `Transfer`.
     function transferBySig(bytes32 labelHash, address to, uint40 deadline, Signature calldata signature) external;
 
     /// @notice Points the name at `target`; the zero address with kind 0 clears it. By its owner.
     function setTarget(bytes32 labelHash, address target, uint8 kind) external;
+    /// @notice `setTarget`, sent by anyone, signed by the owner over `SetTarget`.
     function setTargetBySig(
         bytes32 labelHash,
         address target,
@@ -120,12 +134,14 @@ interface INameRegistrar is ISigned {
 
     /// @notice Sets the digest of the name's off-chain records; zero clears it. By its owner.
     function setRecords(bytes32 labelHash, bytes32 records) external;
+    /// @notice `setRecords`, sent by anyone, signed by the owner over `SetRecords`.
     function setRecordsBySig(bytes32 labelHash, bytes32 records, uint40 deadline, Signature calldata signature)
         external;
 
     /// @notice Sets the name that `subject` claims; zero clears it. By the current key if `subject` is an enrolled
     /// device, which must be active, else by `subject` itself.
     function setReverse(address subject, bytes32 labelHash) external;
+    /// @notice `setReverse`, sent by anyone, signed by who may call it over `SetReverse` with that key's `nonceOf`.
     function setReverseBySig(address subject, bytes32 labelHash, uint40 deadline, Signature calldata signature)
         external;
 
@@ -151,8 +167,15 @@ interface INameRegistrar is ISigned {
     /// @notice The nonce of the signer's next `SetReverse`.
     function nonceOf(address signer) external view returns (uint256);
 
+    /// @notice The registry that holds the records.
     function registry() external view returns (address);
+
+    /// @notice Who is paid the fees. Fixed at construction.
     function treasury() external view returns (address);
+
+    /// @notice How long commitments and expired names last. Fixed at construction.
     function ages() external view returns (Ages memory);
+
+    /// @notice What names cost per year. Fixed at construction.
     function fees() external view returns (Fees memory);
 }

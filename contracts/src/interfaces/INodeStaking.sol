@@ -45,6 +45,7 @@ interface INodeStaking is ISigned {
     event CommitteeProposed(uint32 indexed epoch, address[] members);
     /// @notice The chain itself says that block `number` has `hash`.
     event Anchored(uint64 indexed number, bytes32 hash);
+    /// @notice `by` was paid all it could claim.
     event Claimed(address indexed by, uint256 amount);
 
     /// The constructor's epoch length is zero.
@@ -65,7 +66,7 @@ interface INodeStaking is ISigned {
     error NoSuchNode();
     /// Two heads convict only when they have the same number and different hashes.
     error NoContradiction();
-    /// This deployment can't compare numbers with headers: the chain's `block.number` isn't the header's.
+    /// This deployment can't judge heads by the chain: its `block.number` or BLOCKHASH isn't the headers'.
     error NumbersUnknown();
     /// Neither this contract nor the chain knows the hash of that block.
     error HashUnknown();
@@ -124,10 +125,18 @@ interface INodeStaking is ISigned {
     /// @notice The hash anchored for the block; zero if none.
     function anchored(uint64 number) external view returns (bytes32);
 
+    /// @notice The registry that holds the records.
     function registry() external view returns (address);
+
+    /// @notice The hash of block 0, the salt of the domain of heads. Fixed at construction.
     function genesisHash() external view returns (bytes32);
-    /// @notice Whether `block.number` is the header's number here, as the deployer found out.
+
+    /// @notice Whether `block.number` and BLOCKHASH are those of the headers here, as the deployer found out.
     function headerNumbers() external view returns (bool);
+
+    /// @notice Wei a node must bond at least. Fixed at construction.
     function minStake() external view returns (uint96);
+
+    /// @notice The periods of epochs, membership and unbonding. Fixed at construction.
     function ages() external view returns (Ages memory);
 }

@@ -83,19 +83,23 @@ interface IFleets is ISigned {
 
     /// @notice Kills every grant of the fleet at once. By the operator.
     function bumpPolicyEpoch(uint48 fleet) external;
+    /// @notice `bumpPolicyEpoch`, sent by anyone, signed by the operator.
     function bumpPolicyEpochBySig(uint48 fleet, uint40 deadline, Signature calldata signature) external;
 
     /// @notice First step of a transfer, by the operator. Can be accepted at once, under `slowRevoke` after 48 h.
     function proposeOperator(uint48 fleet, address operator) external;
+    /// @notice `proposeOperator`, sent by anyone, signed by the operator.
     function proposeOperatorBySig(uint48 fleet, address operator, uint40 deadline, Signature calldata signature)
         external;
 
     /// @notice Calls a pending transfer off. By the operator.
     function cancelOperator(uint48 fleet) external;
+    /// @notice `cancelOperator`, sent by anyone, signed by the operator.
     function cancelOperatorBySig(uint48 fleet, uint40 deadline, Signature calldata signature) external;
 
     /// @notice Second step of a transfer, by the proposed operator.
     function acceptOperator(uint48 fleet) external;
+    /// @notice `acceptOperator`, sent by anyone, signed by the proposed operator.
     function acceptOperatorBySig(uint48 fleet, uint40 deadline, Signature calldata signature) external;
 }
 
@@ -130,8 +134,11 @@ interface IDevices is ISigned {
     event EnrolmentSkipped(address indexed device, uint48 indexed fleet, bytes4 reason);
     /// @notice `newKey` is the device's key from here on; `oldKey` is nobody's, for ever.
     event KeyRotated(address indexed device, address indexed oldKey, address indexed newKey);
+    /// @notice The device is denied everything until `Resumed`. Its `validUntil` goes on.
     event Suspended(address indexed device, uint48 indexed fleet);
+    /// @notice The device is active again, if its `validUntil` hasn't passed.
     event Resumed(address indexed device, uint48 indexed fleet);
+    /// @notice The device is valid until `validUntil`, which is later than before. Its status is as it was.
     event Extended(address indexed device, uint48 indexed fleet, uint40 validUntil);
     /// @notice A tombstone from here on. Nothing about the device changes ever again.
     event Revoked(address indexed device, uint48 indexed fleet);
@@ -202,14 +209,17 @@ interface IDevices is ISigned {
 
     /// @notice Pauses an active device. By the operator.
     function suspend(address device) external;
+    /// @notice `suspend`, sent by anyone, signed by the operator.
     function suspendBySig(address device, uint40 deadline, Signature calldata signature) external;
 
     /// @notice Ends a suspension. By the operator.
     function resume(address device) external;
+    /// @notice `resume`, sent by anyone, signed by the operator.
     function resumeBySig(address device, uint40 deadline, Signature calldata signature) external;
 
     /// @notice Raises `validUntil`, of an active or suspended device, expired or not. By the operator.
     function extend(address device, uint40 validUntil) external;
+    /// @notice `extend`, sent by anyone, signed by the operator.
     function extendBySig(address device, uint40 validUntil, uint40 deadline, Signature calldata signature) external;
 
     /// @notice Makes the device a tombstone. By its current key: at once. By the operator: at once, under `slowRevoke`
@@ -223,6 +233,7 @@ interface IDevices is ISigned {
     /// @notice Brings a revoking device back to suspended. By the operator, before the revocation takes effect.
     /// @param validUntil Unix seconds, in the future: the time it replaced isn't kept.
     function cancelRevoke(address device, uint40 validUntil) external;
+    /// @notice `cancelRevoke`, sent by anyone, signed by the operator.
     function cancelRevokeBySig(address device, uint40 validUntil, uint40 deadline, Signature calldata signature)
         external;
 }
@@ -257,6 +268,7 @@ interface IGrants is ISigned {
     /// @param expiry Unix seconds, in the future; 2^40 − 1 is no expiry.
     /// @param rights Bit 0: open. Not zero.
     function grant(uint48 fleet, bytes32 h, uint40 expiry, uint8 rights) external;
+    /// @notice `grant`, sent by anyone, signed by the operator.
     function grantBySig(
         uint48 fleet,
         bytes32 h,
@@ -271,6 +283,7 @@ interface IGrants is ISigned {
 
     /// @notice Removes a grant. By the fleet's operator.
     function revokeGrant(uint48 fleet, bytes32 h) external;
+    /// @notice `revokeGrant`, sent by anyone, signed by the operator.
     function revokeGrantBySig(uint48 fleet, bytes32 h, uint40 deadline, Signature calldata signature) external;
 }
 

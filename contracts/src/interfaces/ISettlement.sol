@@ -45,6 +45,7 @@ interface ISettlement is ISigned {
         uint96 pricePerGiB,
         uint64 maxBytesPerDevicePerDay
     );
+    /// @notice The deposit is larger by `amount`.
     event ToppedUp(uint48 indexed fleet, address indexed node, uint128 amount);
     /// @notice These terms are in force from `from` on, without another transaction, unless others are announced before.
     event TermsAnnounced(
@@ -56,10 +57,13 @@ interface ISettlement is ISigned {
     );
     /// @notice The operator may withdraw up to `amount` from `from` on, at any time. A node counts on the rest only.
     event WithdrawalAnnounced(uint48 indexed fleet, address indexed node, uint128 amount, uint40 from);
+    /// @notice The announced withdrawal was made: the deposit is smaller by `amount`, which is at most what was announced.
     event Withdrawn(uint48 indexed fleet, address indexed node, uint128 amount);
     /// @notice The device's `billed` bytes are paid for or owed.
     event TicketBilled(uint48 indexed fleet, address indexed node, address indexed device, uint128 billed);
+    /// @notice By vouchers the node has earned `total` wei so far. Only ever rises.
     event VoucherRedeemed(uint48 indexed fleet, address indexed node, uint256 total);
+    /// @notice The node's owner was paid `amount` of what was owed, to `to`.
     event Collected(uint48 indexed fleet, address indexed node, address to, uint128 amount);
 
     /// The caller or signer doesn't operate this fleet.
@@ -110,6 +114,8 @@ interface ISettlement is ISigned {
     function settle(uint48 fleet, address node, Ticket[] calldata tickets) external;
 
     /// @notice Takes the operator's statement that the node has earned `total` so far. By anyone.
+    /// @dev The signer is the fleet's operator now: vouchers of a former one are void, so a node redeems what it relies on,
+    /// and watches Registry's `OperatorProposed`. Tickets don't depend on who the operator is.
     function redeem(uint48 fleet, address node, uint256 total, Signature calldata signature) external;
 
     /// @notice `redeem` without a signature, for operators that are contracts. By the fleet's operator.
@@ -121,10 +127,12 @@ interface ISettlement is ISigned {
     /// @notice Wei the node can collect now.
     function owed(uint48 fleet, address node) external view returns (uint128);
 
+    /// @notice The channel's state, with the terms that are in force now.
     function channel(uint48 fleet, address node) external view returns (Channel memory);
 
     /// @notice Bytes of the device that the channel was billed for.
     function billed(uint48 fleet, address node, address device) external view returns (uint128);
 
+    /// @notice The registry that is read.
     function registry() external view returns (address);
 }

@@ -3,8 +3,10 @@ pragma solidity 0.8.37;
 
 /// @title ERC-5267: how a wallet learns the EIP-712 domain of a contract.
 interface IERC5267 {
+    /// @notice Never emitted here: the domain is fixed.
     event EIP712DomainChanged();
 
+    /// @notice The domain under which this contract takes signatures: name, version "1", chain id, itself.
     function eip712Domain()
         external
         view

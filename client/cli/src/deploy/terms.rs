@@ -106,6 +106,7 @@ impl Terms {
             fault_fraction: Fraction { numerator: 1, denominator: 2 },
             dev: true,
             commitment_ages: (1, 86_400),
+            grace: 60,
             ..public
         })
     }
