@@ -87,3 +87,4 @@ install: setup ## release binaries into PREFIX/bin (default ~/.local/bin)
 	$(CARGO) build --locked --release -p windlass-cli -p windlass-node -p windlass-testnet --bins
 	install -d "$(DESTDIR)$(PREFIX)/bin"
 	cd "$(CARGO_TARGET_DIR)/release" && install -m 755 $(BINARIES) "$(DESTDIR)$(PREFIX)/bin/"
+	@case ":$$PATH:" in *":$(PREFIX)/bin:"*) ;; *) echo 'now run: export PATH="$(PREFIX)/bin:$$PATH"' ;; esac

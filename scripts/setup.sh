@@ -29,7 +29,8 @@ command -v c++ >/dev/null || packages+=(g++)
 command -v cc >/dev/null || packages+=(gcc)
 command -v curl >/dev/null || packages+=(curl)
 command -v mold >/dev/null || packages+=(mold)
-compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null || compgen -G '/usr/lib/*/libclang-*.so*' >/dev/null || packages+=(libclang-dev)
+# Not libclang-cpp, which bindgen can't use.
+compgen -G '/usr/lib/llvm-*/lib/libclang.so*' >/dev/null || compgen -G '/usr/lib/llvm-*/lib/libclang-[0-9]*.so*' >/dev/null || compgen -G '/usr/lib/*/libclang-[0-9]*.so*' >/dev/null || packages+=(libclang-dev)
 if $node; then
   command -v node >/dev/null || packages+=(nodejs)
   command -v npm >/dev/null || packages+=(npm)

@@ -223,11 +223,11 @@ impl Asker {
             Response::Proven { bundle, routes } => (bundle, routes),
             Response::Refused { reason, text } => {
                 // What a stranger writes ends up in terminals and logs: nothing but plain text passes.
-                let text = text.chars().filter(|c| !c.is_control()).collect();
+                let text = text.chars().filter(|c| matches!(c, ' '..='~')).collect();
                 return Err(Rejection::Declined { reason, text });
             }
         };
-        let mut open = open_bundle(&self.verifier.trust(), &bundle).map_err(Rejection::Unproven)?;
+        let mut open = open_bundle(&self.verifier.trust(), &bundle)?;
         let timestamp = open.head().header().timestamp;
         for question in questions {
             question.expand(timestamp, &mut |slot| open.value(slot)).map_err(|error| {
@@ -237,7 +237,7 @@ impl Asker {
                 })
             })?;
         }
-        let bundle = open.finish().map_err(Rejection::Unproven)?;
+        let bundle = open.finish()?;
         Ok(Proof { bundle, routes, bytes: frame.len() })
     }
 }

@@ -8,7 +8,7 @@ use windlass_protocol::{
     head::Trust,
     message::stream::Open,
     question::grant_valid,
-    record::DeviceRecord,
+    record::{DeviceRecord, GrantRecord},
     slot::Slot,
 };
 
@@ -36,8 +36,8 @@ impl From<BundleError> for NoClaim {
 }
 
 impl Caller {
-    /// The best claim that the answer to the open question supports: a valid grant, else the device
-    /// itself, else that its key is nobody's.
+    /// The best claim that the answer to the open question supports: the valid grant that lasts longest, else
+    /// the device itself, else that its key is nobody's.
     pub(crate) fn choose(
         &self,
         bundle: &VerifiedBundle,
@@ -57,14 +57,22 @@ impl Caller {
         }
         let places = candidates(target, target_record.fleet, self.own, own.fleet, self.service);
         let fleet = bundle.fleet(target_record.fleet)?;
-        for (place, id) in places.enumerate() {
+        let mut longest: Option<(u64, u8, Slot)> = None;
+        for (place, id) in (0..).zip(places) {
             let (Some(fleet), Ok(grant)) = (&fleet, bundle.grant(id)) else { break };
-            let valid = |grant| grant_valid(grant, target_record.fleet, fleet, timestamp, Some(self.now));
-            if let (true, Ok(place)) = (grant.as_ref().is_some_and(valid), u8::try_from(place)) {
-                return Ok((Claim::Granted(self.own, place), vec![Slot::Device(self.own), Slot::Grant(id)]));
+            let valid = |grant: &GrantRecord| {
+                grant_valid(grant, target_record.fleet, fleet, timestamp, Some(self.now))
+            };
+            let Some(grant) = grant.filter(valid) else { continue };
+            if longest.is_none_or(|(expiry, ..)| grant.expiry > expiry) {
+                longest = Some((grant.expiry, place, Slot::Grant(id)));
             }
         }
-        Ok((Claim::Device(self.own), vec![Slot::Device(self.own)]))
+        let device = Slot::Device(self.own);
+        Ok(match longest {
+            Some((_, place, grant)) => (Claim::Granted(self.own, place), vec![device, grant]),
+            None => (Claim::Device(self.own), vec![device]),
+        })
     }
 }
 

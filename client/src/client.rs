@@ -31,7 +31,7 @@ use windlass_p2p::{
 };
 use windlass_protocol::{
     DeviceId, SecretKey, Service,
-    authorise::{DEFAULT_MAX_AGE, Policy},
+    authorise::{DEFAULT_MAX_AGE, OFFLINE_MAX_AGE, Policy},
     head::Committee,
     message::names,
     question::{Question, Target},
@@ -59,6 +59,9 @@ pub enum StartError {
     /// Direct connections were asked for and nothing can be listened at.
     #[error("can't listen for direct connections: {0}")]
     Listen(String),
+    /// Evidence would count for no time, or for longer than anyone may rely on it.
+    #[error("max_age is {0} s; it is from 1 to {OFFLINE_MAX_AGE}")]
+    MaxAge(u64),
 }
 
 /// What a client is made of; see [`Client::builder`].
@@ -86,7 +89,7 @@ impl Builder {
         self
     }
 
-    /// Seconds for which proven evidence counts. Default: 600; `authorise::STRICT_MAX_AGE` where
+    /// Seconds for which proven evidence counts, 1 to `authorise::OFFLINE_MAX_AGE` (a day). Default: 600; `authorise::STRICT_MAX_AGE` where
     /// revocation must bite fast.
     pub fn max_age(mut self, seconds: u64) -> Self {
         self.max_age = seconds;
@@ -114,6 +117,9 @@ impl Builder {
 
     /// Starts the client on the current tokio runtime. Connects to nobody yet.
     pub async fn start(self) -> Result<Client, StartError> {
+        if !(1..=OFFLINE_MAX_AGE).contains(&self.max_age) {
+            return Err(StartError::MaxAge(self.max_age));
+        }
         let pool = Arc::new(NodePool::new(self.nodes)?);
         let (store, spec_hash) = (self.heads, self.spec.hash());
         let loading = store.clone();

@@ -31,7 +31,7 @@ use windlass_p2p::{
 };
 use windlass_protocol::{
     DeviceId, KeyAddress, Service,
-    authorise::{Policy, Refusal, judge_device},
+    authorise::{OFFLINE_MAX_AGE, Policy, Refusal, judge_device},
     message::stream::{MAX_OPEN_BYTES, Open, Reply},
     question::Question,
     record::DeviceRecord,
@@ -70,6 +70,9 @@ pub enum PublishError {
         /// What happened last.
         last: String,
     },
+    /// Evidence would count for no time, or for longer than anyone may rely on it.
+    #[error("the policy's max_age is {0} s; it is from 1 to {OFFLINE_MAX_AGE}")]
+    MaxAge(u64),
     /// The client is shut down.
     #[error("the client has been shut down")]
     Stopped,
@@ -194,6 +197,9 @@ pub(crate) async fn register(
     policy: Policy,
 ) -> Result<Registered, PublishError> {
     let max_age = policy.max_age;
+    if !(1..=OFFLINE_MAX_AGE).contains(&max_age) {
+        return Err(PublishError::MaxAge(max_age));
+    }
     let record = own_record(&core.asker, core.own, core.key.address()).await?;
     let fleet = Question::Fleet(record.fleet);
     core.asker.ask(vec![fleet], |_, _| Ok(())).await.map_err(PublishError::unanswered)?;

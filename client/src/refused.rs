@@ -4,8 +4,8 @@ use libp2p::{Multiaddr, PeerId};
 use std::{fmt, sync::Arc, time::Duration};
 use windlass_p2p::{OpenError, frame::FrameError};
 use windlass_protocol::{
-    B256, KeyAddress, bundle::BundleError, message::resolve::Reason, route::RouteError, slot::Slot,
-    wire::DecodeError,
+    B256, KeyAddress, bundle::BundleError, head::HeadError, message::resolve::Reason, route::RouteError,
+    slot::Slot, wire::DecodeError,
 };
 
 /// What a node did that its answer was not taken.
@@ -37,6 +37,9 @@ pub enum Rejection {
     /// Its answer proves nothing.
     #[error("lied or forged: {0}")]
     Unproven(BundleError),
+    /// Its answer and our clock disagree about the time: either may be wrong, or the chain stands still.
+    #[error("answered out of time: {0}")]
+    Untimely(HeadError),
     /// Its answer is genuine and older than what this client has verified before.
     #[error("answered under block {number}, older than block {highest} already verified")]
     Older {
@@ -71,6 +74,17 @@ pub enum Rejection {
     Unasked(Slot),
 }
 
+impl From<BundleError> for Rejection {
+    fn from(error: BundleError) -> Self {
+        match error {
+            BundleError::Head(error @ (HeadError::Future(_) | HeadError::Lag { .. })) => {
+                Self::Untimely(error)
+            }
+            error => Self::Unproven(error),
+        }
+    }
+}
+
 impl Rejection {
     /// Whether an honest node can't have done this: it is asked last for the rest of the session.
     pub fn is_lie(&self) -> bool {
@@ -78,7 +92,7 @@ impl Rejection {
             Self::Malformed(_) | Self::Unproven(_) | Self::Conflict { .. } => true,
             Self::Route(_) | Self::Unasked(_) => true,
             Self::Unreachable(_) | Self::Silent { .. } | Self::Broken(_) | Self::Declined { .. } => false,
-            Self::Older { .. } | Self::TooOld { .. } => false,
+            Self::Older { .. } | Self::TooOld { .. } | Self::Untimely(_) => false,
         }
     }
 
@@ -112,10 +126,63 @@ impl fmt::Display for RefusedNode {
     }
 }
 
-/// All refused nodes on one line, for error texts.
+/// All refused nodes on one line, for error texts, and what to do where all were refused alike: then the fault
+/// is more likely here than at every node.
 pub(crate) fn listed(refused: &[RefusedNode]) -> String {
-    match refused {
-        [] => "no node was asked".to_owned(),
-        refused => refused.iter().map(RefusedNode::to_string).collect::<Vec<_>>().join("; "),
+    if refused.is_empty() {
+        return "no node was asked".to_owned();
+    }
+    let nodes = refused.iter().map(RefusedNode::to_string).collect::<Vec<_>>().join("; ");
+    let all = |alike: fn(&Rejection) -> bool| refused.iter().all(|node| alike(&node.reason));
+    let stranger = |reason: &Rejection| {
+        matches!(reason, Rejection::Unproven(BundleError::Head(HeadError::NotCommittee { .. })))
+    };
+    let advice = if all(stranger) {
+        "; if these are the right nodes, the chain spec is another network's: check `spec`"
+    } else if all(|reason| matches!(reason, Rejection::Untimely(HeadError::Future(_)))) {
+        "; check this machine's clock: it may be slow"
+    } else if all(|reason| matches!(reason, Rejection::Untimely(_) | Rejection::TooOld { .. })) {
+        "; the chain stands still, or this machine's clock is fast"
+    } else {
+        ""
+    };
+    nodes + advice
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn refused(reasons: &[Rejection]) -> String {
+        let node = |reason: &Rejection| RefusedNode {
+            peer: PeerId::random(),
+            address: KeyAddress(windlass_protocol::Address::ZERO),
+            multiaddr: Multiaddr::empty(),
+            reason: reason.clone(),
+        };
+        listed(&reasons.iter().map(node).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_wrong_clock_is_no_nodes_lie_and_what_to_do_is_said() {
+        let future = Rejection::from(BundleError::from(HeadError::Future(7)));
+        assert!(!future.is_lie());
+        assert!(refused(&[future.clone(), future.clone()]).contains("clock: it may be slow"));
+        let lag = Rejection::from(BundleError::from(HeadError::Lag { number: 7, lag: 61, limit: 60 }));
+        assert!(!lag.is_lie());
+        let old = Rejection::TooOld { age: 700, max_age: 600 };
+        assert!(refused(&[lag, old]).contains("stands still"));
+        // One other reason, and the fault is not here.
+        let text = refused(&[future, Rejection::Silent { after: Duration::from_secs(3) }]);
+        assert!(!text.contains("clock: it may be slow"), "{text}");
+    }
+
+    #[test]
+    fn a_spec_of_another_network_is_suspected_when_nobody_is_of_the_committee() {
+        let stranger = HeadError::NotCommittee { number: 7, signer: KeyAddress(windlass_protocol::Address::ZERO) };
+        let reason = Rejection::from(BundleError::from(stranger));
+        assert!(reason.is_lie());
+        assert!(refused(&[reason]).contains("check `spec`"));
     }
 }

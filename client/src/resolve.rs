@@ -221,8 +221,9 @@ fn read_target(
     Ok(Ok(Found { device, record, route }))
 }
 
-/// Verifies a route that a node passed on. One past its life is as good as none; any other fault is the
-/// node's, which has to check before it keeps a route.
+/// Verifies a route that a node passed on. One past its life is as good as none, and so is one that the
+/// device's earlier key signed: a rotation alone does that. Any other fault is the node's, which has to check
+/// before it keeps a route.
 fn believe(
     verifier: &Verifier,
     signed: &SignedRoute,
@@ -231,7 +232,7 @@ fn believe(
 ) -> Result<Option<VerifiedRoute>, Rejection> {
     match verify_route(&verifier.spec, signed, device, record, verifier.now()) {
         Ok(route) => Ok(Some(route)),
-        Err(RouteError::Time(_)) => Ok(None),
+        Err(RouteError::Time(_) | RouteError::NotItsKey { .. }) => Ok(None),
         Err(error) => Err(Rejection::Route(error)),
     }
 }

@@ -175,8 +175,7 @@ impl Session<'_> {
             }
         }
         let verifier = &self.core.asker.verifier;
-        let bundle =
-            verify_bundle(&verifier.trust(), &push.bundle, &push.slots).map_err(Rejection::Unproven)?;
+        let bundle = verify_bundle(&verifier.trust(), &push.bundle, &push.slots)?;
         self.core.asker.heads.note(bundle.head())?;
         self.core.guard.observe(&bundle);
         Ok(())

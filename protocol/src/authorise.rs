@@ -7,6 +7,7 @@
 use crate::address::{DeviceId, KeyAddress};
 use crate::evidence::{Evidence, Proven};
 use crate::grant::candidates;
+use crate::head::MAX_CLOCK_SKEW;
 use crate::question::grant_valid;
 use crate::record::{DeviceRecord, DeviceStatus, FleetRecord, GrantRecord, KeyRecord, NEVER, expired};
 use crate::service::Service;
@@ -19,8 +20,6 @@ pub const DEFAULT_MAX_AGE: u64 = 600;
 pub const STRICT_MAX_AGE: u64 = 90;
 /// The longest anyone may ask to rely on old evidence, in seconds.
 pub const OFFLINE_MAX_AGE: u64 = 86_400;
-/// How many grants could let one caller open one service.
-pub const GRANT_CANDIDATES: u8 = 12;
 
 /// To whom a service is open.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -189,7 +188,9 @@ impl<'a> Reader<'a> {
     fn read(&mut self, slot: Slot) -> Result<&'a Proven, Refusal> {
         let proven = self.evidence.lookup(slot).ok_or(Refusal::BadStaple)?;
         let stale_at = proven.attested_at.saturating_add(self.max_age);
-        if self.now > stale_at {
+        // Vouched for in our future: our clock was set back, and nothing tells how old the evidence is.
+        let ahead = proven.attested_at > self.now.saturating_add(MAX_CLOCK_SKEW);
+        if ahead || self.now > stale_at {
             return Err(Refusal::Stale);
         }
         self.until = self.until.min(stale_at);
@@ -512,6 +513,17 @@ mod tests {
         let policy = Policy { max_age: 60, ..Policy::default() };
         assert!(judge(&policy, Claim::Granted(CALLER, 0), &evidence(), NOW + 60).is_ok());
         assert_eq!(judge(&policy, Claim::Granted(CALLER, 0), &evidence(), NOW + 61), Err(Refusal::Stale));
+    }
+
+    #[test]
+    fn a_clock_set_back_does_not_lengthen_the_life_of_evidence() {
+        let policy = Policy::default();
+        let at = |now| judge(&policy, Claim::Granted(CALLER, 0), &evidence(), now);
+        assert!(at(NOW - MAX_CLOCK_SKEW).is_ok());
+        assert_eq!(at(NOW - MAX_CLOCK_SKEW - 1), Err(Refusal::Stale));
+        let key = KeyAddress(OWN.0);
+        let callee = |now| authorise_callee(OWN, key, Some(CALLER), 600, &evidence(), now);
+        assert_eq!(callee(NOW - MAX_CLOCK_SKEW - 1), Err(Refusal::Stale));
     }
 
     #[test]

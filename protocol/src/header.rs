@@ -14,7 +14,7 @@ const LEAST_FIELDS: usize = 15;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// Over [`MAX_HEADER_BYTES`].
-    #[error("header of {0} bytes is over the limit of 2048")]
+    #[error("header of {0} bytes is over the limit of {MAX_HEADER_BYTES}")]
     TooLarge(usize),
     /// Not canonical RLP of a header.
     #[error("not a block header: {0}")]

@@ -21,6 +21,10 @@ use rlp::{Decodable, DecoderError, Encodable, Rlp, RlpStream};
 /// Most questions in one request.
 pub const MAX_QUESTIONS: usize = 16;
 
+/// Seconds after a header's time within which a grant that ends is not enough by itself: the answer is read
+/// later, by at most the lag of a head (an hour on public chains) and the usual age of evidence (10 minutes).
+pub const ENDS_SOON: u64 = 4_200;
+
 /// A device, by its name or by its id.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Target {
@@ -254,7 +258,9 @@ fn expand_open<E>(
     for id in candidates(target, target_record.fleet, caller, caller_record.fleet, service) {
         let value = lookup(Slot::Grant(id)).map_err(ExpandError::Lookup)?;
         let grant = GrantRecord::decode(&value)?;
-        if grant.is_some_and(|grant| grant_valid(&grant, target_record.fleet, &fleet, timestamp, None)) {
+        // By the time the answer is read a grant that ends soon may have ended: then a wider one counts.
+        let by_then = Some(timestamp.saturating_add(ENDS_SOON));
+        if grant.is_some_and(|grant| grant_valid(&grant, target_record.fleet, &fleet, timestamp, by_then)) {
             break;
         }
     }
@@ -302,5 +308,53 @@ pub fn name_target(
     match record.kind {
         Some(NameKind::Device) => Ok(DeviceId(record.target)),
         _ => Err(NameDenial::NoDevice),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::record::{DeviceStatus, NEVER};
+    use alloc::vec::Vec;
+    use core::convert::Infallible;
+
+    const NOW: u64 = 1_000_000;
+    const TARGET: DeviceId = DeviceId(Address::repeat_byte(1));
+    const CALLER: DeviceId = DeviceId(Address::repeat_byte(2));
+    const SERVICE: Service = Service::Stream(80);
+
+    /// How many grants are asked for when the first candidate is a grant with this expiry.
+    fn grants_asked(expiry: u64) -> usize {
+        let first = candidates(TARGET, 7, CALLER, 7, SERVICE).next().unwrap();
+        let mut asked = Vec::new();
+        let mut lookup = |slot| {
+            asked.push(slot);
+            Ok::<_, Infallible>(match slot {
+                Slot::Device(id) => {
+                    let (key, status) = (KeyAddress(id.0), DeviceStatus::Active);
+                    DeviceRecord { key, fleet: 7, valid_until: NEVER, status }.encode()
+                }
+                Slot::Fleet(_) => {
+                    FleetRecord { operator: TARGET.0, policy_epoch: 1, nonce: 0, flags: 0 }.encode()
+                }
+                Slot::Grant(id) if id == first => {
+                    GrantRecord { expiry, policy_epoch: 1, fleet: 7, rights: RIGHT_OPEN }.encode()
+                }
+                _ => B256::ZERO,
+            })
+        };
+        let question = Question::Open { target: Target::Device(TARGET), caller: CALLER, service: SERVICE };
+        question.expand(NOW, &mut lookup).unwrap();
+        asked.iter().filter(|slot| matches!(slot, Slot::Grant(_))).count()
+    }
+
+    #[test]
+    fn a_grant_that_ends_soon_does_not_hide_a_wider_one() {
+        assert_eq!(grants_asked(NEVER), 1);
+        assert_eq!(grants_asked(NOW + ENDS_SOON + 1), 1);
+        for ends_soon in [NOW + 1, NOW + ENDS_SOON] {
+            assert_eq!(grants_asked(ends_soon), 12, "a grant until {ends_soon}");
+        }
     }
 }

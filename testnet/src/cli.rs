@@ -7,10 +7,15 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
+
+/// How long after a part's end Ctrl-C may still turn out to be its reason.
+const INTERRUPT_LAG: Duration = Duration::from_millis(200);
 
 /// A local Windlass network for developing and testing.
 #[derive(Parser)]
@@ -174,6 +179,19 @@ async fn stdin_closes() {
     while stdin.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
 }
 
+/// Waits for Ctrl-C, or to be told to end by the system or a closing terminal.
+async fn interrupted() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let context = "cannot listen for signals";
+    let mut end = signal(SignalKind::terminate()).context(context)?;
+    let mut hangup = signal(SignalKind::hangup()).context(context)?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.context(context),
+        _ = end.recv() => Ok(()),
+        _ = hangup.recv() => Ok(()),
+    }
+}
+
 async fn run_up(arguments: UpArguments) -> anyhow::Result<ExitCode> {
     let program: PathBuf = std::env::current_exe().context("cannot find this program")?;
     let start = Testnet::builder(program)
@@ -184,27 +202,35 @@ async fn run_up(arguments: UpArguments) -> anyhow::Result<ExitCode> {
         .block_time(arguments.block_time)
         .port(arguments.port)
         .start();
+    let mut interrupt = Box::pin(interrupted());
     let mut testnet = tokio::select! {
         started = start => started?,
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted.context("cannot listen for Ctrl-C")?;
+        interrupted = &mut interrupt => {
+            interrupted?;
             return Ok(ExitCode::from(130));
         }
     };
-    if arguments.json {
-        println!("{}", description(&testnet))
-    } else {
-        print_table(&testnet)
+    let shown = if arguments.json { format!("{}\n", description(&testnet)) } else { table(&testnet) };
+    if let Err(error) = std::io::stdout().write_all(shown.as_bytes()) {
+        // A reader that has seen enough is no failure, and the network goes on.
+        anyhow::ensure!(error.kind() == std::io::ErrorKind::BrokenPipe, "cannot say what runs: {error}");
     }
     loop {
         let ended: NetworkError = tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted.context("cannot listen for Ctrl-C")?;
+            // The parts share our terminal: Ctrl-C ends them, too, and is why.
+            biased;
+            interrupted = &mut interrupt => {
+                interrupted?;
                 testnet.shutdown().await;
                 return Ok(ExitCode::from(130));
             }
             ended = testnet.part_ended() => ended,
         };
+        // A part may learn of Ctrl-C before we do.
+        if tokio::time::timeout(INTERRUPT_LAG, &mut interrupt).await.is_ok() {
+            testnet.shutdown().await;
+            return Ok(ExitCode::from(130));
+        }
         eprintln!("windlass-testnet: {ended}");
         if !arguments.keep_going {
             testnet.shutdown().await;
@@ -237,34 +263,56 @@ fn description(testnet: &Testnet) -> serde_json::Value {
     })
 }
 
-fn print_table(testnet: &Testnet) {
-    println!("chain     {}", testnet.rpc_url());
-    println!("files     {}", testnet.directory().display());
+/// What runs and what to do with it, for people.
+fn table(testnet: &Testnet) -> String {
+    let mut text = String::new();
+    // Writing into a string can't fail.
+    let _ = write_table(&mut text, testnet);
+    text
+}
+
+fn write_table(f: &mut String, testnet: &Testnet) -> std::fmt::Result {
+    writeln!(f, "chain     {}", testnet.rpc_url())?;
+    writeln!(f, "files     {}", testnet.directory().display())?;
     for node in testnet.nodes().iter().flatten() {
-        println!("{:<9} {}  http://{}/health", node.part().name(), node.multiaddr, node.admin);
+        writeln!(f, "{:<9} {}  http://{}/health", node.part().name(), node.multiaddr, node.admin)?;
     }
     for device in testnet.devices() {
-        println!("{:<9} {}  fleet {}", device.name, device.id, testnet.fleet());
+        writeln!(f, "{:<9} {}  fleet {}", device.name, device.id, testnet.fleet())?;
     }
-    println!("\nIn another terminal:\n");
-    println!("  export WINDLASS_PROFILE={}", testnet.profile().display());
+    writeln!(f, "\nIn another terminal:\n")?;
+    if let Some(folder) = unlisted_folder() {
+        writeln!(f, "  export PATH=\"{}:$PATH\"", folder.display())?;
+    }
+    writeln!(f, "  export WINDLASS_PROFILE={}", testnet.profile().display())?;
     if let [first, second, ..] = testnet.devices() {
-        println!("  windlass resolve {}", first.name);
-        println!(
+        writeln!(f, "  windlass resolve {}", first.name)?;
+        writeln!(
+            f,
             "  windlass grant add --fleet {} --target {} --grantee {} --service tcp/8080",
             testnet.fleet(),
             first.id,
             second.id
-        );
-        println!(
+        )?;
+        writeln!(
+            f,
             "  windlass --profile {} publish --service tcp/8080 --to 127.0.0.1:8000",
             first.files.profile.display()
-        );
-        println!(
+        )?;
+        writeln!(
+            f,
             "  windlass --profile {} forward --listen 127.0.0.1:9000 {}:tcp/8080",
             second.files.profile.display(),
             first.name
-        );
+        )?;
     }
-    println!("\nCtrl-C ends it.");
+    writeln!(f, "\nCtrl-C ends it.")
+}
+
+/// Where `windlass` lies, if it lies beside this program and no shell would find it.
+fn unlisted_folder() -> Option<PathBuf> {
+    let folder = std::env::current_exe().ok()?.parent()?.to_owned();
+    let listed =
+        std::env::split_paths(&std::env::var_os("PATH")?).any(|path| path.join("windlass").is_file());
+    (!listed && folder.join("windlass").is_file()).then_some(folder)
 }

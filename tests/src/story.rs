@@ -131,10 +131,20 @@ impl Story {
         device.windlass.done(&["resolve", NAME]).await
     }
 
+    /// Kills what publishes the site, as kill -9 does.
+    pub async fn kill_publisher(&mut self) -> anyhow::Result<()> {
+        self.publish.take().context("nothing is published")?.kill().await
+    }
+
     /// Starts a local forward to the service.
     pub async fn forward(&self, device: &Actor) -> anyhow::Result<Forward> {
+        self.forward_at(device, "127.0.0.1:0").await
+    }
+
+    /// Starts a local forward to the service that listens on this address.
+    pub async fn forward_at(&self, device: &Actor, listen: &str) -> anyhow::Result<Forward> {
         let target = format!("{NAME}:{SERVICE}");
-        let mut running = device.windlass.start(&["forward", "--listen", "127.0.0.1:0", &target])?;
+        let mut running = device.windlass.start(&["forward", "--listen", listen, &target])?;
         let event = running.event(SOON, |event| event["event"] == "listening").await?;
         let address = event["address"].as_str().context("no address in the forward's event")?.parse()?;
         Ok(Forward { running, address })

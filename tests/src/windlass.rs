@@ -84,7 +84,9 @@ impl Windlass {
 
     /// Starts a command that goes on until it is ended.
     pub fn start(&self, arguments: &[&str]) -> anyhow::Result<Running> {
-        Running::start(self.command(arguments), arguments.join(" "))
+        let mut command = self.command(arguments);
+        command.arg("--stdin-guard");
+        Running::start(command, arguments.join(" "))
     }
 }
 

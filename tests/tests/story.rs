@@ -93,8 +93,7 @@ async fn callers_without_a_grant_or_enrolment_are_refused() -> anyhow::Result<()
 async fn lies_are_refused(lies: &[Lie]) -> anyhow::Result<()> {
     let (story, a, b) = named().await?;
     for lie in lies {
-        let reason = story.resolve_past_a_lie(&b, &a, *lie).await.with_context(|| format!("{lie:?}"))?;
-        ensure!(!reason.is_empty(), "{lie:?} was refused without a reason");
+        story.resolve_past_a_lie(&b, &a, *lie).await.with_context(|| format!("{lie:?}"))?;
     }
     story.shutdown().await;
     Ok(())
@@ -129,8 +128,8 @@ async fn the_next_stream_works_after_its_relay_was_killed() -> anyhow::Result<()
 #[tokio::test]
 async fn a_revocation_cuts_the_live_stream_within_a_second() -> anyhow::Result<()> {
     let (story, _a, b) = published().await?;
-    let forward = story.forward(&b).await?;
-    let cut = story.revoke_and_see_the_cut(&b, &forward).await?;
+    let mut forward = story.forward(&b).await?;
+    let cut = story.revoke_and_see_the_cut(&b, &mut forward).await?;
     ensure!(cut.after_attestation < Duration::from_secs(1), "{cut:?}");
     story.testnet.wait_served(cut.block).await?;
     let shown = story.operator.run(&["device", "show", &b.id]).await?;

@@ -3,6 +3,7 @@
 use crate::commands::{chain, device, fleet, forward, grant, key, name, publish, resolve};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use windlass_protocol::authorise::OFFLINE_MAX_AGE;
 
 /// Devices with keys, fleets, names and grants on a chain, and services between devices that prove themselves
 ///
@@ -28,7 +29,8 @@ pub(crate) struct Global {
     /// Encrypted key file to act with
     #[arg(long, global = true, value_name = "FILE", help_heading = "Common options")]
     pub(crate) key: Option<PathBuf>,
-    /// File whose first line is the key's passphrase [default: WINDLASS_PASSPHRASE_FILE, or ask]
+    /// File whose first line is the passphrase [default: WINDLASS_PASSPHRASE_FILE; the profile's, for the
+    /// profile's key and new keys; or ask]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Common options")]
     pub(crate) passphrase_file: Option<PathBuf>,
     /// The chain's JSON-RPC URL, for commands that change something
@@ -43,9 +45,13 @@ pub(crate) struct Global {
     /// Node to ask, ending in /p2p/<peer id>; may be repeated, and replaces the profile's nodes
     #[arg(long = "node", global = true, value_name = "MULTIADDR", help_heading = "Common options")]
     pub(crate) nodes: Vec<String>,
-    /// Seconds for which proofs count [default: 600]
-    #[arg(long, global = true, value_name = "SECONDS", help_heading = "Common options")]
+    /// Seconds for which proofs count, at most 86400 [default: 600]
+    #[arg(long, global = true, value_name = "SECONDS", help_heading = "Common options",
+          value_parser = clap::value_parser!(u64).range(1..=OFFLINE_MAX_AGE))]
     pub(crate) max_age: Option<u64>,
+    /// End when standard input closes, so that nothing outlives who started it
+    #[arg(long, global = true, hide = true)]
+    pub(crate) stdin_guard: bool,
 }
 
 #[derive(Subcommand, Debug)]

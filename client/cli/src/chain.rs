@@ -11,6 +11,7 @@ use alloy::transports::http::reqwest::Url;
 use alloy::transports::{RpcError, TransportError};
 use alloy_eips::BlockId;
 use std::future::IntoFuture;
+use windlass_protocol::record::NEVER;
 use windlass_protocol::spec::ChainSpec;
 use windlass_protocol::{Address, B256, Bytes, U256};
 
@@ -85,9 +86,10 @@ impl Chain {
     pub fn at(url: &str) -> Result<Self, ChainError> {
         let parsed: Url = url.parse().map_err(|_| ChainError::Url(url.to_owned()))?;
         if parsed.scheme() != "http" || !parsed.has_host() {
-            return Err(ChainError::Url(url.to_owned()));
+            return Err(ChainError::Url(format!("{}:…", parsed.scheme())));
         }
-        Ok(Self { provider: RootProvider::new_http(parsed), url: url.to_owned() })
+        let url = parsed.origin().ascii_serialization();
+        Ok(Self { provider: RootProvider::new_http(parsed), url })
     }
 
     /// Prepares to talk to the chain at `url` and checks that it is the one `spec` pins.
@@ -111,7 +113,7 @@ impl Chain {
         ChainError::OtherChain { url: self.url.clone(), what, actual, expected }
     }
 
-    /// Its URL.
+    /// Its URL, without path and credentials: providers put access keys there.
     pub fn url(&self) -> &str {
         &self.url
     }
@@ -136,7 +138,12 @@ impl Chain {
 
     /// The latest block's timestamp: the chain's idea of now, in Unix seconds.
     pub async fn now(&self) -> Result<u64, ChainError> {
-        self.block(BlockId::latest()).await.map(|block| block.header.timestamp)
+        let time = self.block(BlockId::latest()).await?.header.timestamp;
+        // Contracts keep times in 40 bits, and consents add to this one.
+        if time > NEVER / 2 {
+            return Err(self.malformed("give its time", &format!("{time} is no time of this age")));
+        }
+        Ok(time)
     }
 
     /// An account's balance in wei.
@@ -220,10 +227,10 @@ fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     one_line(&innermost.to_string())
 }
 
-/// A stranger's text, short and on one line, without control characters.
+/// A stranger's text, short, on one line and of printable ASCII: other characters can forge what a terminal shows.
 pub(crate) fn one_line(text: &str) -> String {
     const MOST: usize = 300;
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MOST).collect()
+    text.chars().map(|c| if matches!(c, ' '..='~') { c } else { ' ' }).take(MOST).collect()
 }
 
 #[cfg(test)]
@@ -239,6 +246,12 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_url_is_shown_without_its_secrets() {
+        let chain = Chain::at("http://user:word@example.org:8545/v3/key?x=1").unwrap();
+        assert_eq!(chain.url(), "http://example.org:8545");
+    }
+
     #[tokio::test]
     async fn a_chain_that_is_down_is_said_with_its_url() {
         // Bound and dropped: nobody listens there.
@@ -252,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_strangers_text_stays_on_one_line() {
-        let text = one_line(&format!("a\nb\u{1b}[31m{}", "x".repeat(1_000)));
-        assert!(text.starts_with("a b [31m") && text.len() == 300);
+        let text = one_line(&format!("a\nb\u{1b}[31m\u{202e}{}", "x".repeat(1_000)));
+        assert!(text.starts_with("a b [31m x") && text.len() == 300);
     }
 }

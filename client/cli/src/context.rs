@@ -36,6 +36,7 @@ impl From<StartError> for Failure {
             StartError::Node(_) => "nodes",
             StartError::Network(_) | StartError::Listen(_) => "network",
             StartError::Heads(_) => "state",
+            StartError::MaxAge(_) => "max_age",
         };
         Self::fault(code, error)
     }
@@ -46,11 +47,12 @@ impl Context {
     pub(crate) fn new(global: Global) -> Result<Self, Failure> {
         let mut profile = Profile::find(&Places::of_process(global.profile))?;
         let environment = variable("WINDLASS_PASSPHRASE_FILE");
-        let passphrase = Source::choose(global.passphrase_file, environment, profile.passphrase_file.take());
         if global.key.is_some() {
-            // The profile's device id belongs to the profile's key.
+            // The profile's device id and passphrase belong to the profile's key.
             profile.device_id = None;
+            profile.passphrase_file = None;
         }
+        let passphrase = Source::choose(global.passphrase_file, environment, profile.passphrase_file.take());
         profile.key = global.key.or(profile.key);
         profile.rpc = global.rpc.or(profile.rpc);
         profile.spec = global.spec.or(profile.spec);

@@ -37,6 +37,8 @@ pub(crate) struct Failure {
     pub(crate) code: Cow<'static, str>,
     /// What, where, and what to do; one line.
     pub(crate) message: String,
+    /// Whether a proof says so, rather than the chain's RPC.
+    pub(crate) proven: bool,
 }
 
 #[derive(Serialize)]
@@ -53,25 +55,25 @@ struct Body<'a> {
 }
 
 impl Failure {
-    /// A certain no.
+    /// A no that a proof shows.
     pub(crate) fn no(code: impl Into<Cow<'static, str>>, message: impl Display) -> Self {
-        Self { verdict: Verdict::No, code: code.into(), message: message.to_string() }
+        Self { verdict: Verdict::No, code: code.into(), message: message.to_string(), proven: true }
     }
 
     /// Anything else that went wrong.
     pub(crate) fn fault(code: impl Into<Cow<'static, str>>, message: impl Display) -> Self {
-        Self { verdict: Verdict::Fault, code: code.into(), message: message.to_string() }
+        Self { verdict: Verdict::Fault, code: code.into(), message: message.to_string(), proven: false }
     }
 
     /// Ended by the user.
     pub(crate) fn interrupted() -> Self {
-        Self { verdict: Verdict::Interrupted, code: "interrupted".into(), message: "interrupted".to_owned() }
+        Self { verdict: Verdict::Interrupted, ..Self::fault("interrupted", "interrupted") }
     }
 
     /// Standard output failed.
     pub(crate) fn output(error: &io::Error) -> Self {
         let verdict = if error.kind() == io::ErrorKind::BrokenPipe { Verdict::Quiet } else { Verdict::Fault };
-        Self { verdict, code: "output".into(), message: format!("can't write the result: {error}") }
+        Self { verdict, ..Self::fault("output", format!("can't write the result: {error}")) }
     }
 
     /// The process's exit code.
@@ -91,7 +93,7 @@ impl Failure {
         }
         let message = self.message.replace(['\n', '\r'], " ");
         let line = if json {
-            let error = Body { code: &self.code, message: &message, proven: self.verdict == Verdict::No };
+            let error = Body { code: &self.code, message: &message, proven: self.proven };
             serde_json::to_string(&Shown { error }).unwrap_or_default()
         } else {
             format!("windlass: {message}")
@@ -117,7 +119,9 @@ impl From<ChainError> for Failure {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let code = snake_case(&refusal.error);
-        if refusal.is_answer { Self::no(code, refusal) } else { Self::fault(code, refusal) }
+        // The contract's word, as the chain's RPC passes it on.
+        let verdict = if refusal.is_answer { Verdict::No } else { Verdict::Fault };
+        Self { verdict, ..Self::fault(code, refusal) }
     }
 }
 
@@ -211,7 +215,7 @@ mod tests {
             Failure::from(Refusal { error: error.to_owned(), reason: "r".to_owned(), is_answer })
         };
         let taken = refusal("NameTaken", true);
-        assert_eq!((taken.code.as_ref(), taken.exit_code()), ("name_taken", 1));
+        assert_eq!((taken.code.as_ref(), taken.exit_code(), taken.proven), ("name_taken", 1, false));
         let operator = refusal("NotOperator", false);
         assert_eq!((operator.code.as_ref(), operator.exit_code()), ("not_operator", 2));
         assert_eq!(refusal("out of luck", false).code, "contract_refused");

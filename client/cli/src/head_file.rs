@@ -3,6 +3,7 @@
 
 use crate::state;
 use serde::{Deserialize, Serialize};
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use windlass_client::{HeadStore, HighestHead};
@@ -47,6 +48,10 @@ impl HeadStore for HeadFiles {
     }
 
     fn store(&self, spec: B256, head: HighestHead) -> io::Result<()> {
+        // Two processes at once: only one may compare and replace. Waiting is short.
+        std::fs::create_dir_all(&self.folder)?;
+        let lock = File::options().create(true).truncate(false).write(true).open(self.folder.join("lock"))?;
+        lock.lock()?;
         // Another process may have come further meanwhile.
         if self.load(spec)?.is_some_and(|kept| kept.number >= head.number) {
             return Ok(());

@@ -41,6 +41,7 @@ use clap::error::ErrorKind;
 use failure::Failure;
 use std::ffi::OsString;
 use std::process::ExitCode;
+use tokio::io::AsyncReadExt;
 
 /// Runs one command line, the program's name first, and gives the process's exit code: 0 done, 1 a proven no, 2
 /// everything else, 130 interrupted.
@@ -51,7 +52,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return refuse(&error, arguments.iter().any(|argument| argument == "--json")),
     };
     let json = cli.global.json;
-    start_log();
+    if let Err(failure) = start_log() {
+        return end(&failure, json);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return end(&Failure::fault("system", format!("can't start: {error}")), json),
@@ -63,6 +66,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 async fn interruptible(cli: Cli) -> Result<(), Failure> {
+    let guarded = cli.global.stdin_guard;
     tokio::select! {
         // The command first: until it waits for something, Ctrl-C at a passphrase prompt has its usual effect.
         biased;
@@ -71,7 +75,14 @@ async fn interruptible(cli: Cli) -> Result<(), Failure> {
             Ok(()) => Err(Failure::interrupted()),
             Err(error) => Err(Failure::fault("system", format!("can't listen for Ctrl-C: {error}"))),
         },
+        () = stdin_closes(), if guarded => Err(Failure::interrupted()),
     }
+}
+
+async fn stdin_closes() {
+    let (mut stdin, mut buffer) = (tokio::io::stdin(), [0; 256]);
+    // What is written there is of no interest, only its end; an error is an end, too.
+    while stdin.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
 }
 
 fn end(failure: &Failure, json: bool) -> ExitCode {
@@ -105,10 +116,16 @@ fn one_line(message: &str) -> String {
 }
 
 /// Logs only when asked to, on standard error.
-fn start_log() {
-    let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("WINDLASS_LOG") else { return };
+fn start_log() -> Result<(), Failure> {
+    let Some(wanted) = std::env::var_os("WINDLASS_LOG") else { return Ok(()) };
+    let filter = wanted.to_str().and_then(|text| tracing_subscriber::EnvFilter::try_new(text).ok());
+    let filter = filter.ok_or_else(|| {
+        let hint = "expected one like info or windlass_client=debug";
+        Failure::fault("usage", format!("WINDLASS_LOG is {wanted:?}, which is no log filter: {hint}"))
+    })?;
     // A second start in one process, as in tests, keeps the first log.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    Ok(())
 }
 
 #[cfg(test)]

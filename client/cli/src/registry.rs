@@ -9,6 +9,7 @@ use alloy_sol_types::{SolCall, SolEvent};
 use windlass_contracts::abi::registry::{ISigned, Registry as Abi};
 use windlass_protocol::alloy_primitives::aliases::{U40, U48};
 use windlass_protocol::record::RIGHT_OPEN;
+use windlass_protocol::slot::Slot;
 use windlass_protocol::spec::ChainSpec;
 use windlass_protocol::{Address, B256, DeviceId, SecretKey, Signature};
 
@@ -126,14 +127,19 @@ impl<'a> Registry<'a> {
 /// Who operates a fleet, by the chain's word: for composing transactions, never for deciding. Zero when there is no
 /// such fleet.
 pub async fn operator(chain: &Chain, spec: &ChainSpec, fleet: u64) -> Result<Address, ChainError> {
-    let slot = windlass_protocol::slot::Slot::Fleet(fleet);
-    let call = Abi::getCall { kind: slot.kind(), key: slot.mapping_key() };
-    let action = Action::call(spec.contracts.registry.address, &call);
-    let word = chain.view(&action).await?;
     // The operator is the low 20 bytes of the packed record.
-    (word.len() == 32)
-        .then(|| Address::from_slice(&word[12..]))
-        .ok_or_else(|| chain.malformed("read a fleet", "the registry's answer isn't one word"))
+    Ok(Address::from_slice(&read(chain, spec, Slot::Fleet(fleet)).await?[12..]))
+}
+
+/// A slot of the registry, by the word of the chain's RPC alone: good for telling mistakes early.
+///
+/// # Errors
+/// [`ChainError`].
+pub async fn read(chain: &Chain, spec: &ChainSpec, slot: Slot) -> Result<B256, ChainError> {
+    let call = Abi::getCall { kind: slot.kind(), key: slot.mapping_key() };
+    let word = chain.view(&Action::call(spec.contracts.registry.address, &call)).await?;
+    B256::try_from(word.as_ref())
+        .map_err(|_| chain.malformed("read the registry", "the registry's answer isn't one word"))
 }
 
 /// When a revocation takes effect that isn't immediate; `None` when this transaction began none.

@@ -104,7 +104,12 @@ impl Chain {
     ) -> Result<TransactionReceipt, TransactError> {
         let nonce = self.nonce(key.address().0, true).await?;
         let signed = self.prepare(key, action, nonce).await?;
-        self.send(&signed).await?;
+        match self.send(&signed).await {
+            Ok(()) => {}
+            Err(refused @ ChainError::Refused { .. }) => return Err(refused.into()),
+            // The answer is lost, the transaction perhaps not: only its block tells.
+            Err(error) => tracing::debug!(%error, hash = %signed.hash, "no answer to a transaction"),
+        }
         self.wait(signed.hash).await
     }
 
@@ -178,12 +183,16 @@ impl Chain {
     /// Waits until the transaction is in a block.
     ///
     /// # Errors
-    /// [`TransactError::Failed`] and [`TransactError::Pending`], or the chain stops answering.
+    /// [`TransactError::Failed`] and [`TransactError::Pending`]. A chain that stops answering meanwhile is asked
+    /// again until the deadline: the transaction was sent, and must not be taken for undone.
     pub async fn wait(&self, transaction: B256) -> Result<TransactionReceipt, TransactError> {
         let (end, mut pause) = (Instant::now() + RECEIPT_DEADLINE, FIRST_POLL);
         loop {
-            if let Some(receipt) = self.receipt(transaction).await? {
-                return if receipt.status() { Ok(receipt) } else { Err(TransactError::Failed(transaction)) };
+            match self.receipt(transaction).await {
+                Ok(Some(receipt)) if receipt.status() => return Ok(receipt),
+                Ok(Some(_)) => return Err(TransactError::Failed(transaction)),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%error, %transaction, "no answer about a receipt"),
             }
             if Instant::now() >= end {
                 return Err(TransactError::Pending { transaction, seconds: RECEIPT_DEADLINE.as_secs() });

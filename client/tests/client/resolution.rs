@@ -16,7 +16,6 @@ use windlass_protocol::{
     message::resolve::Reason,
     question::Question,
     record::{DeviceStatus, NEVER, NameKind, NameRecord},
-    route::RouteError,
     slot::Slot,
 };
 
@@ -183,9 +182,16 @@ async fn noise_is_refused() {
 }
 
 #[tokio::test]
-async fn a_route_that_another_key_signed_is_refused() {
-    let reason = refusal_of(Manner::FalseRoute).await.reason;
-    assert!(matches!(reason, Rejection::Route(RouteError::NotItsKey { .. })), "{reason}");
+async fn a_route_that_another_key_signed_is_no_route_and_no_nodes_fault() {
+    // A rotation alone makes every node that keeps the old key's route answer like this.
+    let world = World::new();
+    let node = FakeNode::start(&world, 10, Manner::FalseRoute).await;
+    let client = client(&world, &[&node]).await;
+    let resolved = client.resolve(&lamp()).await.unwrap();
+    assert_eq!(resolved.device, device(20));
+    assert!(resolved.route.is_none(), "{:?}", resolved.route);
+    assert!(resolved.provenance.refused.is_empty(), "{:?}", resolved.provenance.refused);
+    client.shutdown().await;
 }
 
 #[tokio::test]

@@ -148,6 +148,13 @@ fn nodes_that_serve_no_slot_are_refused() {
     assert!(matches!(refused, Err(BundleError::Storage(ProofError::RepeatedNode { .. }))));
 }
 
+/// These bytes with one bit of one of them the other way round: another bit from byte to byte.
+fn flipped(bytes: &Bytes, byte: usize) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    bytes[byte] ^= 1 << (byte % 8);
+    bytes.into()
+}
+
 #[test]
 fn any_changed_byte_of_the_proofs_is_refused() {
     let chain = Chain::new(7, records());
@@ -156,17 +163,30 @@ fn any_changed_byte_of_the_proofs_is_refused() {
     for node in 0..whole.storage.len() {
         for byte in 0..whole.storage[node].len() {
             let mut changed = whole.clone();
-            let mut bytes = changed.storage[node].to_vec();
-            bytes[byte] ^= 1;
-            changed.storage[node] = bytes.into();
+            changed.storage[node] = flipped(&whole.storage[node], byte);
             assert!(chain.verify(&changed, &slots).is_err());
+        }
+    }
+    for node in 0..whole.account.len() {
+        for byte in 0..whole.account[node].len() {
+            let mut changed = whole.clone();
+            changed.account[node] = flipped(&whole.account[node], byte);
+            assert!(matches!(chain.verify(&changed, &slots), Err(BundleError::Account(_))));
+        }
+    }
+    for attestation in 0..whole.attestations.len() {
+        let bytes = Bytes::from(rlp::encode(&whole.attestations[attestation]).to_vec());
+        for byte in 0..bytes.len() {
+            // What is no attestation any more never gets as far as a bundle.
+            let Ok(other) = rlp::decode(&flipped(&bytes, byte)) else { continue };
+            let mut changed = whole.clone();
+            changed.attestations[attestation] = other;
+            assert!(matches!(chain.verify(&changed, &slots), Err(BundleError::Head(_))), "byte {byte}");
         }
     }
     for byte in 0..whole.header.len() {
         let mut changed = whole.clone();
-        let mut bytes = changed.header.to_vec();
-        bytes[byte] ^= 1;
-        changed.header = bytes.into();
+        changed.header = flipped(&whole.header, byte);
         assert!(matches!(chain.verify(&changed, &slots), Err(BundleError::Head(_))));
     }
 }

@@ -26,6 +26,34 @@ use core::fmt::Debug;
 use proptest::prelude::*;
 use rlp::{Decodable, Encodable};
 
+/// What [`golden_digests`] must find: any change here is a change of the wire format.
+const GOLDEN: [&str; 24] = [
+    "bundle e5ad898e73a879855a5cf917e3c88b755a68f07c4a86ddcdc0df9b9e098de6d1",
+    "attestation 5bd5cb99acb10ff9fcf4711cc2542faf87a0e62b94d2a1962b339231f5e90671",
+    "proven 832fdec99eae4200ca1f434a939520ba4b5ce71336bc6857ba5f77d5954ead0b",
+    "declined 30c0ba48f16df9eaa8339b6b0cde917bdafa77b575e96d169ebcbc805986b4a2",
+    "push e125b27be7afcb497cd7d4f984f176037d5d04ea91f3e95e5904326a6ff7ecb0",
+    "attested 8aeedf03f30e7bfba021b71b399d07811be067c175d8179a16cfc848a1fdf88b",
+    "publish 340a54f16546483ffc212d84e9e0042073b83f3c6c88a3f2e485095530e1120e",
+    "fetch 827f1f00af8ab37346199e768fc7575a0c4dd5319bdc1602ace30bebe9a697f4",
+    "found 6811c3d5ef6cc2fcd454d31f82453eb67db5eb7295b8f67c6c9d09c662c19924",
+    "open, unenrolled bf4ee3d894ee806b1e800284d3330b5a98f6338bb9c996270da1d60fb7b0e698",
+    "open, a device b7405ac2abf9a321fb9eee14727b540cadbb29c295383aa189f276cd3cce815e",
+    "open, granted 8e87b2a076a1afbe6a787531cb86380e60b3da84b0fa7be36f63945c0fc2245b",
+    "chain spec 5df1316c9e5f0f92728c1cdc344e34c7b5d6dc424f2561a82232d06cdb151c34",
+    "signed spec e47aaedeb48e8cc4a37fc3da909b6e3644ca24af5f768a32c310836889a2bd27",
+    "question 0f9ab5d57404861f22ad3cd2197d60ed1e0690abe074a7a7724d2b13d67e9416",
+    "question 696b3b76d060adfc0f075b889060568704c07ff730fa73afbfc4ad28b16eeb07",
+    "question 827f1f00af8ab37346199e768fc7575a0c4dd5319bdc1602ace30bebe9a697f4",
+    "question 3059b25449b39adfee1fbf4683549e5c009653a86b24093095bdb1dd66903462",
+    "question c4b96190db7777d5860c2860ff70202f16234250059455ecefb0e5e00b859570",
+    "question fcb2a9918e0a9cf1f1a0e9ddaf5980533fc6e5cf463bee151a62d7b193e5320b",
+    "question ced9679f213be93a0f27e4d8a50ab01527552a2e13cb63750d5d383a80ddc708",
+    "question 93a087a8824a89151527d13cff0bfc8abedecf36279b3bbf9acb18cc4f53895e",
+    "question 7610a96cbabd04ae0fde3a6ce57066c17e6c1cb33b697cc1ac80948cae5105c4",
+    "question 9f8737f4898370b4de4a7544ade0bfdfa2e4db9312249bdfef8ea9341ee6e25f",
+];
+
 const WHO: DeviceId = DeviceId(Address::repeat_byte(0xab));
 
 fn round_trip<T: Encodable + Decodable + PartialEq + Debug>(value: T) -> Vec<u8> {
@@ -95,6 +123,38 @@ fn golden_bytes() {
     golden(RouteResponse::Refused(RouteRefusal::NotActive), "c20302");
     golden(HeadMessage::Report { number: 9, hash: B256::ZERO }, &format!("e30109a0{}", "00".repeat(32)));
     golden(Watch { add: vec![], drop: vec![] }, "c380c0c0");
+}
+
+/// keccak256 of an encoding that is too long to read.
+fn digest<T: Encodable + Decodable + PartialEq + Debug>(value: T) -> B256 {
+    keccak256(round_trip(value))
+}
+
+#[test]
+fn golden_digests() {
+    let open =
+        |claim| Open { service: Service::Stream(80), claim, stream_id: 0, offset: 0, staple: bundle() };
+    let attestation = bundle().attestations[0];
+    let spec = crate::spec::tests::example();
+    let mut digests: Vec<(&str, B256)> = vec![
+        ("bundle", digest(bundle())),
+        ("attestation", digest(attestation)),
+        ("proven", digest(Response::Proven { bundle: bundle(), routes: vec![route()] })),
+        ("declined", digest(Response::Refused { reason: Reason::RateLimited, text: "slow down".into() })),
+        ("push", digest(Push { slots: vec![Slot::Device(WHO)], bundle: bundle() })),
+        ("attested", digest(HeadMessage::Attested { number: 1, hash: B256::repeat_byte(1), attestation })),
+        ("publish", digest(RouteRequest::Publish(route()))),
+        ("fetch", digest(RouteRequest::Fetch(WHO))),
+        ("found", digest(RouteResponse::Found(route()))),
+        ("open, unenrolled", digest(open(Claim::Unenrolled))),
+        ("open, a device", digest(open(Claim::Device(WHO)))),
+        ("open, granted", digest(open(Claim::Granted(WHO, 11)))),
+        ("chain spec", digest(spec.clone())),
+        ("signed spec", digest(SignedSpec::sign(&spec, &key(1)))),
+    ];
+    digests.extend(questions().into_iter().map(|question| ("question", digest(question))));
+    let shown: Vec<_> = digests.iter().map(|(name, digest)| format!("{name} {digest:x}")).collect();
+    assert_eq!(shown, GOLDEN, "{shown:#?}");
 }
 
 #[test]

@@ -18,7 +18,9 @@ use alloy_primitives::{B256, Bytes, keccak256};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProofError {
     /// The walk needs a trie node that the proof doesn't hold: nothing is shown, least of all absence.
-    #[error("the proof is cut short: the trie node at level {level} is missing")]
+    #[error(
+        "the proof is cut short or changed: none of its trie nodes has the hash that level {level} calls for"
+    )]
     Truncated {
         /// Level of the missing trie node.
         level: usize,

@@ -52,7 +52,7 @@ pub enum NetworkError {
         message: String,
     },
     /// A node that does not get to an attested head.
-    #[error("{part} serves no attested head; its health is {said} and its log {}", .log.display())]
+    #[error("{part} serves no attested head; its health is {said}; the end of {}:\n{tail}", .log.display())]
     Unhealthy {
         /// Which.
         part: String,
@@ -60,6 +60,8 @@ pub enum NetworkError {
         said: String,
         /// Where its log is.
         log: PathBuf,
+        /// The log's end.
+        tail: String,
     },
     /// More nodes or devices than are made.
     #[error("{asked} {what} are more than the {most} this makes, or none at all")]

@@ -56,6 +56,9 @@ impl Files {
             (None, Some(directory)) => directory.to_owned(),
             (None, None) => unreachable!("a temporary folder was made where none was given"),
         };
+        // Programs are started from other folders.
+        let directory =
+            std::path::absolute(&directory).map_err(|source| NetworkError::file(&directory, source))?;
         let mut files =
             Self { directory, nodes: Vec::new(), ports: vec![None; nodes], _temporary: temporary };
         files.make(nodes)?;

@@ -307,6 +307,9 @@ impl Testnet {
             .args(self.files.profile().exists().then(|| self.files.profile()))
             .args(arguments)
             .env("WINDLASS_PASSPHRASE_FILE", self.files.passphrase())
+            // The caller's may name a network that is gone; before ours is written, none is wanted.
+            .env_remove("WINDLASS_PROFILE")
+            .current_dir(self.files.directory())
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output()
@@ -323,11 +326,22 @@ impl Testnet {
         Err(NetworkError::Command { command: arguments.join(" "), message: format!("{stdout}{message}") })
     }
 
-    /// Waits until some part ends by itself, and says which and how.
+    /// Waits until some part ends by itself, and says which and how; that part is told once. For ever when
+    /// none is left. Cancel-safe.
     pub async fn part_ended(&mut self) -> NetworkError {
         let nodes = self.nodes.iter_mut().flatten().map(|node| &mut node.part);
         let parts: Vec<_> = self.chain.iter_mut().chain(nodes).map(|part| Box::pin(ended(part))).collect();
-        futures::future::select_all(parts).await.0
+        if parts.is_empty() {
+            return std::future::pending().await;
+        }
+        let (error, ..) = futures::future::select_all(parts).await;
+        if let NetworkError::Part { part, .. } = &error {
+            self.chain.take_if(|chain| chain.name() == part);
+            for node in &mut self.nodes {
+                node.take_if(|node| node.part.name() == part);
+            }
+        }
+        error
     }
 
     /// Ends every part, nodes first.
@@ -345,6 +359,7 @@ fn unhealthy(node: &NodePart, said: &Value) -> NetworkError {
         part: node.part.name().to_owned(),
         said: said.to_string(),
         log: node.part.log().to_owned(),
+        tail: part::tail(node.part.log()),
     }
 }
 

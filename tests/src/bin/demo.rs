@@ -89,7 +89,7 @@ async fn demo() -> anyhow::Result<()> {
     story.fetch_page(&forward).await.context("fetching through another relay")?;
     steps.done(&format!("node {} relayed B's stream and is killed; the next stream works", index + 1));
 
-    let cut = story.revoke_and_see_the_cut(&b, &forward).await.context("revoking B")?;
+    let cut = story.revoke_and_see_the_cut(&b, &mut forward).await.context("revoking B")?;
     let after = cut.after_attestation;
     ensure!(after < Duration::from_secs(1), "the stream lived on for {after:?} after the attestation");
     steps.done(&format!(

@@ -31,6 +31,20 @@ pub enum Lie {
 }
 
 impl Lie {
+    /// Words of the refusal that this lie deserves, and whether it is told as a lie: an old head and silence
+    /// may be an honest node's as well.
+    pub fn deserves(self) -> (&'static str, bool) {
+        match self {
+            Self::WrongValue | Self::TruncatedProof | Self::ForgedAbsence => ("cut short or changed", true),
+            Self::StaleHead => ("older than block", false),
+            Self::Unattested | Self::ForgedHeader => ("not in the committee", true),
+            Self::TooFew => ("attestations it needs", true),
+            Self::Padded => ("doesn't need", true),
+            Self::Garbage => ("sent ", true),
+            Self::Silence => ("gave no answer within", false),
+        }
+    }
+
     /// The false answer for an honest one.
     pub fn falsify(self, honest: Response, recorded: Option<&Response>, key: &SecretKey) -> Response {
         if let (Self::StaleHead, Some(recorded)) = (self, recorded) {

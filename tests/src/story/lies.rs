@@ -36,7 +36,8 @@ impl Story {
         Windlass::new(&path)
     }
 
-    /// Resolves the name where the lying node is asked first; returns what the device says of it.
+    /// Resolves the name where the lying node is asked first; returns what the device says of it, which must be
+    /// what this lie deserves: a node that merely died or was slow doesn't pass for one that lied.
     pub async fn resolve_past_a_lie(
         &self,
         device: &Actor,
@@ -54,7 +55,13 @@ impl Story {
         evil.kill().await?;
         ensure!(answer["device"] == target.id.as_str(), "{lie:?} was believed: {answer}");
         let peer = multiaddr.rsplit('/').next().unwrap_or_default();
-        refusal_of(&answer, peer).with_context(|| format!("{lie:?} was not reported: {answer}"))
+        let entry =
+            refusal_of(&answer, peer).with_context(|| format!("{lie:?} was not reported: {answer}"))?;
+        let (words, is_lie) = lie.deserves();
+        let reason = entry["reason"].as_str().context("a refusal without its reason")?;
+        ensure!(reason.contains(words), "{lie:?} was refused for another reason: {reason}");
+        ensure!(entry["lie"] == is_lie, "{lie:?} was told as {entry}");
+        Ok(reason.to_owned())
     }
 
     /// Makes a block, and has this device see a later head than any recorded so far.
@@ -65,8 +72,6 @@ impl Story {
 }
 
 /// What an answer says about a refused node.
-fn refusal_of(answer: &Value, peer: &str) -> Option<String> {
-    let refused = answer["proof"]["refused"].as_array()?;
-    let entry = refused.iter().find(|entry| entry["peer"] == peer)?;
-    Some(entry["reason"].as_str()?.to_owned())
+fn refusal_of<'a>(answer: &'a Value, peer: &str) -> Option<&'a Value> {
+    answer["proof"]["refused"].as_array()?.iter().find(|entry| entry["peer"] == peer)
 }

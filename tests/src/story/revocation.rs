@@ -2,6 +2,7 @@
 
 use super::{Actor, Forward, SOON, Story};
 use anyhow::{Context, ensure};
+use serde_json::Value;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -22,7 +23,7 @@ pub struct Cut {
 
 impl Story {
     /// Opens a stream that never ends by itself, revokes the device, and waits for the stream's end.
-    pub async fn revoke_and_see_the_cut(&self, device: &Actor, forward: &Forward) -> anyhow::Result<Cut> {
+    pub async fn revoke_and_see_the_cut(&self, device: &Actor, forward: &mut Forward) -> anyhow::Result<Cut> {
         let mut stream = TcpStream::connect(forward.address).await?;
         stream.write_all(b"GET /endless HTTP/1.1\r\nHost: site\r\n\r\n").await?;
         let mut buffer = vec![0; 4096];
@@ -37,11 +38,15 @@ impl Story {
                 }
             }
         });
+        let asked = Instant::now();
         let revoked = self.operator.done(&["device", "revoke", &device.id]).await?;
         let receipt = Instant::now();
         let block = revoked["block"].as_u64().with_context(|| format!("no block in {revoked}"))?;
         let attested = timeout(SOON, self.attested(block)).await.context("the block was not attested")??;
         let ended = timeout(SOON, ended).await.context("the stream outlived the revocation")??;
+        ensure!(ended > asked, "the stream ended before the revocation was asked for");
+        let cut = |event: &Value| event["event"] == "ended" && event["reason"].is_string();
+        forward.running.event(SOON, cut).await.context("the forward does not say that the stream was cut")?;
         Ok(Cut {
             block,
             after_attestation: ended.saturating_duration_since(attested),

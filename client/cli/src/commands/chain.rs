@@ -50,11 +50,20 @@ pub(crate) struct DeployArgs {
     #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..))]
     finality_depth: Option<u64>,
     /// Least stake of a node, in wei [default: one coin, 10^18]
-    #[arg(long, value_name = "WEI", value_parser = clap::value_parser!(u64).range(1..))]
-    min_stake: Option<u64>,
+    #[arg(long, value_name = "WEI", value_parser = stake)]
+    min_stake: Option<u128>,
     /// For a development chain: short periods, one provider is enough
     #[arg(long)]
     dev: bool,
+}
+
+/// The contract keeps a stake in 96 bits.
+fn stake(text: &str) -> Result<u128, String> {
+    let most = (1_u128 << 96) - 1;
+    match text.parse() {
+        Ok(wei) if (1..=most).contains(&wei) => Ok(wei),
+        _ => Err(format!("a number of wei from 1 to {most}")),
+    }
 }
 
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
@@ -69,6 +78,12 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
 
 async fn run_deploy(context: &Context, arguments: DeployArgs) -> Result<(), Failure> {
     refuse_existing(&arguments.out)?;
+    let _lock = state::lock(&beside(&arguments.out, ".lock")).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => {
+            Failure::fault("exists", format!("another deployment to {} runs", arguments.out.display()))
+        }
+        _ => Failure::fault("chain_spec", format!("can't write beside {}: {error}", arguments.out.display())),
+    })?;
     let chain = Chain::at(context.rpc()?)?;
     let deployer = context.key()?;
     let publisher: SecretKey = match &arguments.publisher_key {
@@ -87,10 +102,12 @@ async fn run_deploy(context: &Context, arguments: DeployArgs) -> Result<(), Fail
             .output
             .note("block.number in contracts isn't the header's on this chain: false heads can't be slashed");
     }
-    state::write(&arguments.out, &signed.to_bytes()).map_err(|error| {
+    state::write_new(&arguments.out, &signed.to_bytes()).map_err(|error| {
         Failure::fault("chain_spec", format!("can't write {}: {error}; run again", arguments.out.display()))
     })?;
     journal.finish()?;
+    // What is left of it is empty, and no harm.
+    let _ = std::fs::remove_file(beside(&arguments.out, ".lock"));
     let mut shown = ShownSpec::new(&spec, publisher.address(), keccak256(wire::encode(&spec)));
     shown.file = Some(arguments.out);
     context.output.print(&shown)
@@ -107,7 +124,7 @@ fn terms(arguments: &DeployArgs, deployer: Address) -> Result<Terms, TermsError>
     terms.version = arguments.spec_version;
     terms.predecessor = arguments.predecessor.unwrap_or_default();
     terms.head_interval = arguments.head_interval.unwrap_or(terms.head_interval);
-    terms.min_stake = arguments.min_stake.map_or(terms.min_stake, u128::from);
+    terms.min_stake = arguments.min_stake.unwrap_or(terms.min_stake);
     terms.finality = arguments.finality_depth.map_or(terms.finality, FinalityRule::Depth);
     Ok(terms)
 }

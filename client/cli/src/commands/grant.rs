@@ -1,21 +1,25 @@
 //! `grant`: who may open which services, on chain.
 
 use super::{Done, prove, unreadable};
+use crate::chain::Chain;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::parties::{
     grantee_text, parse_fleet, parse_grantee, parse_service, parse_target, service_text, target_text,
 };
 use crate::proof::{Proof, some_time, until};
-use crate::registry::Registry;
+use crate::registry::{self, Registry};
 use crate::when::{Until, parse_until};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::fmt;
 use windlass_client::{Clock, Question, SystemClock};
-use windlass_protocol::B256;
 use windlass_protocol::grant::{GrantService, GrantTarget, Grantee, grant_id, parties_hash};
 use windlass_protocol::question::grant_valid;
+use windlass_protocol::record::DeviceRecord;
+use windlass_protocol::slot::Slot;
+use windlass_protocol::spec::ChainSpec;
+use windlass_protocol::{B256, DeviceId};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
@@ -145,6 +149,13 @@ async fn add(context: &Context, parties: &Parties, expiry: Until) -> Result<(), 
     let (spec, key) = (context.spec()?, context.key()?);
     let chain = context.chain(&spec).await?;
     let expiry = expiry.at(chain.now().await?);
+    if let GrantTarget::Device(device) = parties.target {
+        // Not proven, but a mistake told before it costs anything.
+        let record = device_record(&chain, &spec, device).await?;
+        if let Some(elsewhere) = record.filter(|record| record.fleet != parties.fleet) {
+            return Err(Failure::fault("usage", foreign(device, elsewhere.fleet, parties.fleet)));
+        }
+    }
     let receipt = Registry::new(&chain, &spec, &key).grant(parties.fleet, parties.hash(), expiry).await?;
     let shown = parties.shown();
     let said = format!("granted: {shown}, {}", until(some_time(expiry)));
@@ -166,7 +177,10 @@ async fn revoke(context: &Context, parties: &Parties) -> Result<(), Failure> {
 
 async fn show(context: &Context, parties: &Parties) -> Result<(), Failure> {
     let spec = context.spec()?;
-    let questions = vec![Question::Grant(parties.id()), Question::Fleet(parties.fleet)];
+    let mut questions = vec![Question::Grant(parties.id()), Question::Fleet(parties.fleet)];
+    if let GrantTarget::Device(device) = parties.target {
+        questions.push(Question::Slot(Slot::Device(device)));
+    }
     let (answer, proof) = prove(context, &spec, questions).await?;
     let head = &answer.provenance;
     let grant = answer.bundle.grant(parties.id()).map_err(unreadable)?.ok_or_else(|| {
@@ -174,7 +188,15 @@ async fn show(context: &Context, parties: &Parties) -> Result<(), Failure> {
     })?;
     let fleet = answer.bundle.fleet(parties.fleet).map_err(unreadable)?;
     let now = Some(SystemClock.unix_seconds());
-    let valid = fleet.is_some_and(|fleet| grant_valid(&grant, parties.fleet, &fleet, head.timestamp, now));
+    let own = match parties.target {
+        GrantTarget::Fleet(_) => Some(parties.fleet),
+        GrantTarget::Device(device) => {
+            answer.bundle.device(device).map_err(unreadable)?.map(|record| record.fleet)
+        }
+    };
+    let counts = own == Some(parties.fleet);
+    let valid =
+        counts && fleet.is_some_and(|fleet| grant_valid(&grant, parties.fleet, &fleet, head.timestamp, now));
     let shown = Shown {
         parties: parties.shown(),
         valid,
@@ -186,7 +208,26 @@ async fn show(context: &Context, parties: &Parties) -> Result<(), Failure> {
     if valid {
         return Ok(());
     }
-    let message =
-        format!("the grant has expired, or its policy epoch is over (proven under block {})", head.number);
-    Err(Failure::no("grant_over", message))
+    let (code, what) = match (counts, parties.target, own) {
+        (false, GrantTarget::Device(device), Some(fleet)) => {
+            ("foreign_target", foreign(device, fleet, parties.fleet))
+        }
+        (false, ..) => ("not_registered", "the target is enrolled nowhere".to_owned()),
+        (true, ..) => ("grant_over", "the grant has expired, or its policy epoch is over".to_owned()),
+    };
+    Err(Failure::no(code, format!("{what} (proven under block {})", head.number)))
+}
+
+fn foreign(device: DeviceId, its: u64, granting: u64) -> String {
+    format!("{device} is in fleet {its}: a grant of fleet {granting} about it never counts")
+}
+
+/// The target's record as the chain's RPC tells it, unproven.
+async fn device_record(
+    chain: &Chain,
+    spec: &ChainSpec,
+    device: DeviceId,
+) -> Result<Option<DeviceRecord>, Failure> {
+    let value = registry::read(chain, spec, Slot::Device(device)).await?;
+    DeviceRecord::decode(&value).map_err(|error| Failure::fault("chain_malformed", error))
 }
