@@ -180,7 +180,8 @@ mod tests {
 
     #[test]
     fn a_spec_of_another_network_is_suspected_when_nobody_is_of_the_committee() {
-        let stranger = HeadError::NotCommittee { number: 7, signer: KeyAddress(windlass_protocol::Address::ZERO) };
+        let stranger =
+            HeadError::NotCommittee { number: 7, signer: KeyAddress(windlass_protocol::Address::ZERO) };
         let reason = Rejection::from(BundleError::from(stranger));
         assert!(reason.is_lie());
         assert!(refused(&[reason]).contains("check `spec`"));
