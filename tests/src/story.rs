@@ -62,6 +62,17 @@ impl Story {
         Ok(Self { testnet, operator, fleet: 0, site: Site::start().await?, publish: None })
     }
 
+    /// A network with A, named and published through two relays or more, and B with a grant.
+    pub async fn published() -> anyhow::Result<(Self, Actor, Actor)> {
+        let mut story = Self::start().await?;
+        story.create_fleet().await?;
+        let (a, b) = (story.enrol("a").await?, story.enrol("b").await?);
+        story.register_name(&a).await?;
+        story.grant(&a, &b).await?;
+        ensure!(story.publish(&a).await? >= 2, "A is reachable through one relay only");
+        Ok((story, a, b))
+    }
+
     /// A key that is enrolled nowhere.
     pub fn stranger(&self, name: &str) -> anyhow::Result<Actor> {
         let (key, files) = self.testnet.create_key(name)?;

@@ -5,26 +5,15 @@
 use anyhow::{Context, ensure};
 use std::time::{Duration, Instant};
 use tokio::process::Command;
-use windlass_tests::story::{Actor, NAME, SOON, Story, curl};
+use windlass_tests::story::{NAME, SOON, Story, curl};
 use windlass_tests::windlass::{Running, program};
 
 /// How long the children of a killed parent may live.
 const ORPHANS_GONE: Duration = Duration::from_secs(2);
 
-/// A network with A, named and published, and B with a grant.
-async fn published() -> anyhow::Result<(Story, Actor, Actor)> {
-    let mut story = Story::start().await?;
-    story.create_fleet().await?;
-    let (a, b) = (story.enrol("a").await?, story.enrol("b").await?);
-    story.register_name(&a).await?;
-    story.grant(&a, &b).await?;
-    story.publish(&a).await?;
-    Ok((story, a, b))
-}
-
 #[tokio::test]
 async fn a_publisher_killed_and_started_again_is_reached_again() -> anyhow::Result<()> {
-    let (mut story, a, b) = published().await?;
+    let (mut story, a, b) = Story::published().await?;
     let mut forward = story.forward(&b).await?;
     story.fetch_page(&forward).await?;
 
@@ -41,7 +30,7 @@ async fn a_publisher_killed_and_started_again_is_reached_again() -> anyhow::Resu
 
 #[tokio::test]
 async fn a_forward_killed_leaves_its_address_and_its_device_free() -> anyhow::Result<()> {
-    let (story, _a, b) = published().await?;
+    let (story, _a, b) = Story::published().await?;
     let forward = story.forward(&b).await?;
     story.fetch_page(&forward).await?;
     let address = forward.address;
@@ -57,7 +46,7 @@ async fn a_forward_killed_leaves_its_address_and_its_device_free() -> anyhow::Re
 
 #[tokio::test]
 async fn streams_outlive_the_chain_and_every_node_restarted_in_turn() -> anyhow::Result<()> {
-    let (mut story, _a, b) = published().await?;
+    let (mut story, _a, b) = Story::published().await?;
     for index in 0..story.testnet.nodes().len() {
         story.testnet.kill_node(index).await?;
         story.testnet.start_node(index).await?;

@@ -8,17 +8,6 @@ use windlass_testnet::network::health;
 use windlass_tests::evil::Lie;
 use windlass_tests::story::{Actor, NAME, SOON, Story, relay_of};
 
-/// A network with A, named and published, and B with a grant.
-async fn published() -> anyhow::Result<(Story, Actor, Actor)> {
-    let mut story = Story::start().await?;
-    story.create_fleet().await?;
-    let (a, b) = (story.enrol("a").await?, story.enrol("b").await?);
-    story.register_name(&a).await?;
-    story.grant(&a, &b).await?;
-    ensure!(story.publish(&a).await? >= 2, "A is reachable through one relay only");
-    Ok((story, a, b))
-}
-
 /// A network with A, named but not published, and B.
 async fn named() -> anyhow::Result<(Story, Actor, Actor)> {
     let mut story = Story::start().await?;
@@ -69,7 +58,7 @@ async fn a_name_is_registered_once_and_leads_to_its_device() -> anyhow::Result<(
 
 #[tokio::test]
 async fn a_page_and_a_file_come_through_a_relay_unchanged() -> anyhow::Result<()> {
-    let (story, _a, b) = published().await?;
+    let (story, _a, b) = Story::published().await?;
     let mut forward = story.forward(&b).await?;
     story.fetch_page(&forward).await?;
     let opened = forward.running.event(SOON, |event| event["event"] == "opened").await?;
@@ -81,7 +70,7 @@ async fn a_page_and_a_file_come_through_a_relay_unchanged() -> anyhow::Result<()
 
 #[tokio::test]
 async fn callers_without_a_grant_or_enrolment_are_refused() -> anyhow::Result<()> {
-    let (story, _a, _b) = published().await?;
+    let (story, _a, _b) = Story::published().await?;
     let c = story.enrol("c").await?;
     ensure!(story.refusal(&c).await? == "no_grant");
     let stranger = story.stranger("stranger")?;
@@ -116,7 +105,7 @@ async fn garbage_and_silence_are_refused_named_and_another_node_asked() -> anyho
 
 #[tokio::test]
 async fn the_next_stream_works_after_its_relay_was_killed() -> anyhow::Result<()> {
-    let (mut story, _a, b) = published().await?;
+    let (mut story, _a, b) = Story::published().await?;
     let mut forward = story.forward(&b).await?;
     story.fetch_page(&forward).await?;
     story.kill_relay(&mut forward).await?;
@@ -127,7 +116,7 @@ async fn the_next_stream_works_after_its_relay_was_killed() -> anyhow::Result<()
 
 #[tokio::test]
 async fn a_revocation_cuts_the_live_stream_within_a_second() -> anyhow::Result<()> {
-    let (story, _a, b) = published().await?;
+    let (story, _a, b) = Story::published().await?;
     let mut forward = story.forward(&b).await?;
     let cut = story.revoke_and_see_the_cut(&b, &mut forward).await?;
     ensure!(cut.after_attestation < Duration::from_secs(1), "{cut:?}");

@@ -168,7 +168,11 @@ fn random_histories_leave_the_chains_final_state() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let counts = RefCell::new(BTreeMap::<&str, usize>::new());
     let rebuilds = RefCell::new(0);
-    let mut runner = TestRunner::new(Config { cases: 12, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        cases: Config::default().cases / 20,
+        failure_persistence: None,
+        ..Config::default()
+    });
     let histories = prop::collection::vec(action(), 20..50);
     let outcome = runner.run(&histories, |actions| {
         let mut world = World::new();

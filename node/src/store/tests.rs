@@ -84,7 +84,7 @@ fn history() -> impl Strategy<Value = Vec<Vec<(u8, u8)>>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 20))]
 
     /// At every height from the floor on, the mirror reads and roots as a naive history of maps says, however
     /// the floor moves, and after a restart too.

@@ -179,7 +179,7 @@ fn a_second_verifier_agrees_on_honest_and_on_changed_proofs() {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 2000, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { cases: Config::default().cases * 8, failure_persistence: None, ..Config::default() })]
 
     #[test]
     fn arbitrary_bytes_never_panic(nodes in list_of(list_of(any::<u8>(), 0..80), 0..4), key: [u8; 32]) {

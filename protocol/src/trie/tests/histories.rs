@@ -136,7 +136,11 @@ fn run(script: &Script, done: &mut Done) {
 #[test]
 fn random_histories_have_the_roots_that_alloy_trie_computes() {
     let done = RefCell::new(Done::default());
-    let mut runner = TestRunner::new(Config { cases: 300, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        cases: Config::default().cases,
+        failure_persistence: None,
+        ..Config::default()
+    });
     let result = runner.run(&any_script(), |script| {
         run(&script, &mut done.borrow_mut());
         Ok(())
