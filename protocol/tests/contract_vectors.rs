@@ -239,6 +239,47 @@ fn statements_are_hashed_and_signed_as_the_contracts_take_them() {
     }
 }
 
+/// Every statement that the contracts take, also those that no device makes: types, digests and signatures.
+#[test]
+fn every_statement_of_the_vectors_has_its_digest_and_signature() {
+    let vectors = vectors();
+    let signed = vectors["signed"].as_object().unwrap();
+    for (name, vector) in signed {
+        let (primary, fields) = text(&vector["type"]).trim_end_matches(')').split_once('(').unwrap();
+        let mut words = keccak256(text(&vector["type"])).to_vec();
+        for field in fields.split(',') {
+            let (kind, field) = field.split_once(' ').unwrap();
+            let value = &vector["message"][field];
+            words.extend(match kind {
+                "address" => address(value).into_word(),
+                "bytes32" => word(value),
+                _ => text(value).parse::<U256>().unwrap().into(),
+            });
+        }
+        let digest = keccak256([b"\x19\x01", &separator(vector).0[..], &keccak256(&words).0].concat());
+        assert_signed(&vectors, name, digest);
+        assert!(primary.starts_with(char::is_uppercase));
+    }
+    assert_eq!(signed.len(), 25);
+}
+
+/// The domain separator of EIP-712, put together by hand.
+fn separator(vector: &Value) -> B256 {
+    let domain = &vector["domain"];
+    let (last, kind) = match domain.get("salt") {
+        Some(salt) => (word(salt), "bytes32 salt"),
+        None => (address(&domain["verifyingContract"]).into_word(), "address verifyingContract"),
+    };
+    let words = [
+        keccak256(format!("EIP712Domain(string name,string version,uint256 chainId,{kind})")),
+        keccak256(text(&domain["name"])),
+        keccak256("1"),
+        text(&domain["chainId"]).parse::<U256>().unwrap().into(),
+        last,
+    ];
+    keccak256(words.concat())
+}
+
 #[test]
 fn tickets_and_vouchers_are_hashed_and_signed_as_settlement_takes_them() {
     let vectors = vectors();

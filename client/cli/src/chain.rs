@@ -54,6 +54,16 @@ pub enum ChainError {
         /// What is wrong.
         reason: String,
     },
+    /// Another chain than the one that was asked for.
+    #[error("the chain at {url} has id {actual}, not {expected} as asked for: check the URL")]
+    NotMeant {
+        /// Where.
+        url: String,
+        /// The id it has.
+        actual: u64,
+        /// The id it should have.
+        expected: u64,
+    },
     /// Another chain than the chain spec's.
     #[error(
         "the chain at {url} is not the chain spec's: its {what} is {actual}, the spec says {expected} \
@@ -107,6 +117,18 @@ impl Chain {
             return Err(chain.other("genesis hash", genesis.to_string(), spec.genesis_hash.to_string()));
         }
         Ok(chain)
+    }
+
+    /// Checks that this is the chain that was meant.
+    ///
+    /// # Errors
+    /// [`ChainError::NotMeant`], or it doesn't answer.
+    pub async fn require_id(&self, expected: u64) -> Result<(), ChainError> {
+        let actual = self.id().await?;
+        if actual == expected {
+            return Ok(());
+        }
+        Err(ChainError::NotMeant { url: self.url.clone(), actual, expected })
     }
 
     fn other(&self, what: &'static str, actual: String, expected: String) -> ChainError {

@@ -110,7 +110,7 @@ impl From<ChainError> for Failure {
             ChainError::Unreachable { .. } => "chain_unreachable",
             ChainError::Refused { .. } => "chain_refused",
             ChainError::Malformed { .. } => "chain_malformed",
-            ChainError::OtherChain { .. } => "other_chain",
+            ChainError::OtherChain { .. } | ChainError::NotMeant { .. } => "other_chain",
         };
         Self::fault(code, error)
     }

@@ -184,6 +184,27 @@ mod tests {
     use super::*;
     use crate::deploy::tests::example_spec;
 
+    /// As the contract and a third implementation compute it.
+    #[test]
+    fn a_commitment_is_the_vectors() {
+        let vectors = include_str!("../../../contracts/vectors/vectors.json");
+        let vectors: serde_json::Value = serde_json::from_str(vectors).unwrap();
+        let vector = &vectors["commitment"];
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let address = |value: &serde_json::Value| text(value).parse::<Address>().unwrap();
+        let registration = Registration {
+            name: "sensor-7".parse().unwrap(),
+            owner: address(&vector["owner"]),
+            target: Some((NameKind::Device, address(&vector["target"]))),
+            duration: vector["duration"].as_u64().unwrap(),
+            secret: text(&vector["secret"]).parse().unwrap(),
+        };
+        let mut spec = ChainSpec { chain_id: vectors["chainId"].as_u64().unwrap(), ..example_spec() };
+        spec.contracts.name_registrar.address = address(&vectors["contracts"]["names"]);
+        assert_eq!(registration.name.label_hash(), text(&vector["labelHash"]).parse::<B256>().unwrap());
+        assert_eq!(registration.commitment(&spec), text(&vector["digest"]).parse::<B256>().unwrap());
+    }
+
     #[test]
     fn a_commitment_hides_and_binds_everything() {
         let spec = example_spec();

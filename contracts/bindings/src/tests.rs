@@ -132,3 +132,22 @@ fn addresses_are_predicted_from_the_deployers_nonce() {
         B256::from(U256::from_be_slice(addresses.name_registrar.as_slice()))
     );
 }
+
+/// Where an account's transactions create contracts, as two other implementations say.
+#[test]
+fn predicted_addresses_are_the_vectors() {
+    let vectors: serde_json::Value =
+        serde_json::from_str(include_str!("../../vectors/vectors.json")).unwrap();
+    let creations = vectors["creations"].as_array().unwrap();
+    for creation in creations {
+        let address = |field: &str| creation[field].as_str().unwrap().parse::<Address>().unwrap();
+        let predicted = Addresses::predict(address("deployer"), creation["nonce"].as_u64().unwrap());
+        assert_eq!(predicted.registry, address("address"), "{creation}");
+    }
+    let first = Addresses::predict(creations[0]["deployer"].as_str().unwrap().parse().unwrap(), 0);
+    let all = [first.registry, first.name_registrar, first.node_staking, first.settlement];
+    for (address, creation) in all.iter().zip(creations) {
+        assert_eq!(*address, creation["address"].as_str().unwrap().parse::<Address>().unwrap());
+    }
+    assert_eq!(creations.len(), 11);
+}

@@ -31,6 +31,9 @@ pub(crate) struct DeployArgs {
     /// Chain spec to write; never overwritten. Progress is kept beside it until all is done
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Refuse any chain but the one with this id (EIP-155)
+    #[arg(long, value_name = "ID")]
+    chain_id: Option<u64>,
     /// Key that signs the spec [default: the deploying key]
     #[arg(long, value_name = "FILE")]
     publisher_key: Option<PathBuf>,
@@ -85,6 +88,9 @@ async fn run_deploy(context: &Context, arguments: DeployArgs) -> Result<(), Fail
         _ => Failure::fault("chain_spec", format!("can't write beside {}: {error}", arguments.out.display())),
     })?;
     let chain = Chain::at(context.rpc()?)?;
+    if let Some(id) = arguments.chain_id {
+        chain.require_id(id).await?;
+    }
     let deployer = context.key()?;
     let publisher: SecretKey = match &arguments.publisher_key {
         None => deployer.clone(),
@@ -100,7 +106,7 @@ async fn run_deploy(context: &Context, arguments: DeployArgs) -> Result<(), Fail
     if !eligibility.number_is_headers {
         context
             .output
-            .note("block.number in contracts isn't the header's on this chain: false heads can't be slashed");
+            .note("block.number or BLOCKHASH in contracts isn't the headers' on this chain: the chain itself convicts no node");
     }
     state::write_new(&arguments.out, &signed.to_bytes()).map_err(|error| {
         Failure::fault("chain_spec", format!("can't write {}: {error}; run again", arguments.out.display()))

@@ -16,11 +16,13 @@ use windlass_contracts::{Addresses, Deployable, name_registrar};
 use windlass_protocol::alloy_primitives::{BloomInput, TxKind};
 use windlass_protocol::header::Header;
 use windlass_protocol::spec::FinalityRule;
-use windlass_protocol::trie::verify_proof;
+use windlass_protocol::trie::{EMPTY_ROOT, verify_proof};
 use windlass_protocol::{Address, B256, Bytes, SecretKey, U256, keccak256};
 
-/// `NUMBER PUSH0 MSTORE PUSH1 32 PUSH0 RETURN`: answers the block number that contracts see.
-const RETURN_NUMBER: [u8; 7] = [0x43, 0x5f, 0x52, 0x60, 0x20, 0x5f, 0xf3];
+/// Answers the block number that contracts see, and the hash they are told of the block before:
+/// `NUMBER PUSH0 MSTORE · PUSH1 1 NUMBER SUB BLOCKHASH PUSH1 32 MSTORE · PUSH1 64 PUSH0 RETURN`.
+const RETURN_NUMBER_AND_HASH: [u8; 15] =
+    [0x43, 0x5f, 0x52, 0x60, 0x01, 0x43, 0x03, 0x40, 0x60, 0x20, 0x52, 0x60, 0x40, 0x5f, 0xf3];
 
 /// Which line of the test a chain failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +60,8 @@ pub enum Line {
 /// What an eligible chain showed about itself beyond what is required.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Eligibility {
-    /// Whether `block.number` in contracts is the header's number; false heads can be slashed only then.
+    /// Whether `block.number` and BLOCKHASH in contracts are the headers'. Only then may the chain itself convict a node of
+    /// a false head: some chains number blocks otherwise, and some answer BLOCKHASH with what is no header's hash.
     pub number_is_headers: bool,
 }
 
@@ -78,8 +81,9 @@ pub(super) async fn check_headers(chain: &Chain, terms: &Terms) -> Result<Eligib
             Err(_) => require(chain, false, Line::Finality)?,
         }
     }
-    let number = block.header.number;
-    Ok(Eligibility { number_is_headers: seen_number(chain, number).await? == Some(U256::from(number)) })
+    let (number, parent) = (block.header.number, block.header.parent_hash);
+    let seen = seen_by_contracts(chain, number).await?;
+    Ok(Eligibility { number_is_headers: seen == Some((U256::from(number), parent)) })
 }
 
 /// As the chain gives it, or put together from its fields: then only headers of the known form have the right hash.
@@ -171,11 +175,18 @@ fn account_storage_root(root: B256, account: Address, proof: &EIP1186AccountProo
 
 /// The outer `None`: not proven. The inner one: proven absent.
 fn slot_value(storage_root: B256, slot: B256, proof: &EIP1186AccountProofResponse) -> Option<Option<U256>> {
-    let nodes = &proof.storage_proof.first()?.proof;
+    let nodes = nodes_of(storage_root, &proof.storage_proof.first()?.proof);
     match verify_proof(storage_root, &keccak256(slot), nodes).ok()? {
         None => Some(None),
         Some(rlp) => U256::decode(&mut rlp.as_slice()).ok().map(Some),
     }
+}
+
+/// What a proof under this root consists of. Of an empty trie, which proves every key absent, some clients give no trie
+/// node and others its root, the RLP of nothing: that is the same proof.
+fn nodes_of(root: B256, given: &[Bytes]) -> &[Bytes] {
+    let is_empty = root == EMPTY_ROOT && given.len() == 1 && given[0][..] == [alloy_rlp::EMPTY_STRING_CODE];
+    if is_empty { &[] } else { given }
 }
 
 /// Where NameRegistrar keeps the time of a commitment.
@@ -186,15 +197,19 @@ fn committed_slot(commitment: B256) -> B256 {
     keccak256([commitment, B256::from(U256::from(base))].concat())
 }
 
-/// The block number that contracts see at block `number`; `None` when the chain doesn't run such a call.
-async fn seen_number(chain: &Chain, number: u64) -> Result<Option<U256>, ChainError> {
+/// The block number that contracts see at block `number`, and the hash of the one before; `None` when the chain doesn't
+/// run such a call.
+async fn seen_by_contracts(chain: &Chain, number: u64) -> Result<Option<(U256, B256)>, ChainError> {
     let request = TransactionRequest {
         to: Some(TxKind::Create),
-        input: Bytes::from_static(&RETURN_NUMBER).into(),
+        input: Bytes::from_static(&RETURN_NUMBER_AND_HASH).into(),
         ..TransactionRequest::default()
     };
     match chain.call(request, BlockId::number(number)).await {
-        Ok(word) => Ok(U256::try_from_be_slice(&word)),
+        Ok(words) if words.len() == 64 => {
+            Ok(Some((U256::from_be_slice(&words[..32]), B256::from_slice(&words[32..]))))
+        }
+        Ok(_) => Ok(None),
         Err(ChainError::Refused { .. }) => Ok(None),
         Err(error) => Err(error),
     }
@@ -214,6 +229,18 @@ mod tests {
         // keccak256(abi.encode(bytes32(0), uint256(0))), the first entry of a mapping at slot 0.
         let expected = b256!("ad3228b676f7d3cd4284a5443f17f1962b36e491b30a40b2405849e597ba5fb5");
         assert_eq!(committed_slot(B256::ZERO), expected);
+    }
+
+    #[test]
+    fn an_empty_trie_is_proven_by_no_node_or_by_its_root_alone() {
+        let root = Bytes::from_static(&[0x80]);
+        assert_eq!(keccak256(&root), EMPTY_ROOT);
+        assert!(nodes_of(EMPTY_ROOT, &[]).is_empty());
+        assert!(nodes_of(EMPTY_ROOT, &[root.clone()]).is_empty());
+        for (other, nodes) in [(B256::ZERO, vec![root.clone()]), (EMPTY_ROOT, vec![root.clone(), root])] {
+            assert_eq!(nodes_of(other, &nodes), nodes);
+            assert!(verify_proof(other, &B256::ZERO, &nodes).is_err());
+        }
     }
 
     #[test]
