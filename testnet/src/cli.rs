@@ -90,6 +90,9 @@ struct ChainArguments {
     /// Seconds between blocks; 0 makes one at once for each transaction
     #[arg(long, default_value_t = 0.0, value_parser = seconds)]
     block_time: f64,
+    /// Directory to keep the chain in and go on from; without it the chain is gone in the end
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// Print one line of JSON when ready
     #[arg(long)]
     json: bool,
@@ -107,6 +110,7 @@ impl ChainArguments {
             finality: self.finality,
             mining: period(self.block_time).map_or(Mining::Instant, Mining::Interval),
             heartbeat: period(self.heartbeat),
+            state: self.state.clone(),
             ..ChainConfig::default()
         }
     }

@@ -4,6 +4,7 @@
 //! the base fee (EIP-1559) and the system calls (EIP-2935, EIP-4788). It changes nothing: what it makes is a
 //! candidate that the ledger may keep or drop.
 
+use super::archive::Ancestors;
 use super::evm::{self, ExecuteError, Execution, Outcome, Overlay};
 use super::nodes::Writes;
 use super::state::{Changes, State, StateError};
@@ -33,6 +34,17 @@ pub(crate) struct Included {
     pub(crate) created: Option<Address>,
     /// Logs of the block before its own.
     pub(crate) first_log: u64,
+}
+
+impl Included {
+    /// What follows from its place: it comes after `former`, or first in its block.
+    pub(crate) fn after(former: Option<&Self>, transaction: Transacted, receipt: ReceiptEnvelope) -> Self {
+        let gas_before = former.map_or(0, |former| former.receipt.cumulative_gas_used());
+        let gas_used = receipt.cumulative_gas_used().saturating_sub(gas_before);
+        let first_log = former.map_or(0, |former| former.first_log + former.receipt.logs().len() as u64);
+        let created = transaction.to().is_none().then(|| transaction.signer().create(transaction.nonce()));
+        Self { transaction, receipt, gas_used, created, first_log }
+    }
 }
 
 /// One block.
@@ -73,10 +85,10 @@ pub(crate) struct Candidate {
     pub(crate) refused: Vec<(B256, String)>,
 }
 
-/// Where a block is made: on top of the last of `ancestors`.
+/// Where a block is made: on top of the newest of `ancestors`.
 pub(crate) struct Site<'a> {
     pub(crate) state: &'a State,
-    pub(crate) ancestors: &'a [Arc<Block>],
+    pub(crate) ancestors: Ancestors<'a>,
     pub(crate) chain_id: u64,
 }
 
@@ -156,7 +168,6 @@ struct Filling {
     included: Vec<Included>,
     refused: Vec<(B256, String)>,
     waiting: HashSet<Address>,
-    logs: u64,
 }
 
 impl Filling {
@@ -168,11 +179,8 @@ impl Filling {
             cumulative_gas_used: header.gas_used,
             logs,
         };
-        let first_log = self.logs;
-        self.logs += receipt.logs.len() as u64;
-        let created = transaction.to().is_none().then(|| transaction.signer().create(transaction.nonce()));
         let receipt = ReceiptEnvelope::from_typed(transaction.tx_type(), receipt.with_bloom());
-        self.included.push(Included { transaction, receipt, gas_used, created, first_log });
+        self.included.push(Included::after(self.included.last(), transaction, receipt));
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns executing one transaction, one call or one system call over an [`Overlay`], on the Osaka rules.
 //! It never mines, and never touches the state under the overlay.
 
-use super::block::Block;
+use super::archive::Ancestors;
 use super::state::{AccountChange, Basic, Changes, StateAt, StateError};
 use alloy_consensus::transaction::Recovered;
 use alloy_consensus::{Header, Transaction, TxEnvelope, Typed2718};
@@ -19,7 +19,6 @@ use revm::primitives::hardfork::SpecId;
 use revm::primitives::{Log, TxKind};
 use revm::state::{AccountInfo, EvmState};
 use revm::{Database, ExecuteEvm, MainBuilder, MainContext, SystemCallEvm};
-use std::sync::Arc;
 use windlass_protocol::{Address, B256, Bytes, U256};
 
 /// Rules in force from genesis on.
@@ -50,13 +49,13 @@ impl Code {
 pub(crate) struct Overlay<'a> {
     pub(crate) base: StateAt<'a>,
     pub(crate) changes: Changes,
-    /// The chain up to the parent, by number.
-    pub(crate) ancestors: &'a [Arc<Block>],
+    /// The chain up to the parent.
+    pub(crate) ancestors: Ancestors<'a>,
 }
 
 impl<'a> Overlay<'a> {
     /// Nothing changed yet on top of `base`.
-    pub(crate) fn new(base: StateAt<'a>, ancestors: &'a [Arc<Block>]) -> Self {
+    pub(crate) fn new(base: StateAt<'a>, ancestors: Ancestors<'a>) -> Self {
         Self { base, changes: Changes::default(), ancestors }
     }
 
@@ -138,8 +137,7 @@ impl Database for View<'_, '_> {
     }
 
     fn block_hash(&mut self, number: u64) -> Result<B256, ViewError> {
-        let ancestor = usize::try_from(number).ok().and_then(|number| self.0.ancestors.get(number));
-        Ok(ancestor.map_or(B256::ZERO, |block| block.hash))
+        Ok(self.0.ancestors.hash(number)?.unwrap_or_default())
     }
 }
 

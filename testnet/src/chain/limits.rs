@@ -66,3 +66,23 @@ pub(crate) const SLOW_READER_SECONDS: u64 = 5;
 
 /// Bytes of the answers to one batch: what geth gives.
 pub(crate) const MAX_BATCH_ANSWER_BYTES: usize = 25_000_000;
+
+/// Bytes of memory for what was read from the store lately.
+pub(crate) const STORE_BLOCK_CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Bytes of writes that the store holds in memory before it sorts them into a file; up to three such
+/// buffers at once.
+pub(crate) const STORE_WRITE_BUFFER_BYTES: usize = 32 * 1024 * 1024;
+
+/// Contracts' codes kept analysed, 24 KiB each at most (EIP-170).
+pub(crate) const MAX_CACHED_CODES: usize = 1_024;
+
+/// Transactions in the newest blocks that are kept in memory, the newest block always being so.
+pub(crate) const MAX_RECENT_TRANSACTIONS: usize = 16_384;
+
+/// Newest blocks kept in memory: those that clients ask for most.
+pub(crate) const MAX_RECENT_BLOCKS: usize = 256;
+
+/// Older blocks kept in memory after somebody asked for them: clients ask for a block's transactions one
+/// after the other.
+pub(crate) const MAX_VISITED_BLOCKS: usize = 4;

@@ -7,7 +7,8 @@
 //! rpc ──► ledger ──► pool          what waits
 //!            │
 //!            ├─────► block ──► evm over an overlay of the state     how the next block comes to be
-//!            ├─────► state ──► nodes                                 what is true after each block
+//!            ├─────► state ──► nodes ──► store                       what is true after each block
+//!            ├─────► archive ──────────► store                       the blocks
 //!            └─────► feed                                            what happened, for who subscribed
 //! ```
 //!
@@ -20,6 +21,7 @@
 //! None waits for another, except that the server ends after the WebSockets. All end with the [`Chain`].
 
 mod accounts;
+mod archive;
 mod block;
 mod evm;
 mod feed;
@@ -30,12 +32,15 @@ mod nodes;
 mod pool;
 mod rpc;
 mod state;
+mod store;
 
 pub use accounts::{DEV_ACCOUNTS, DevAccount};
+pub use store::OpenStateError;
 
 use ledger::Ledger;
 use state::StateError;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -114,6 +119,8 @@ pub struct ChainConfig {
     pub gas_limit: u64,
     /// Who gets the priority fees.
     pub coinbase: Address,
+    /// Directory that the chain is kept in and goes on from; `None` keeps it in memory, until the end.
+    pub state: Option<PathBuf>,
 }
 
 impl Default for ChainConfig {
@@ -126,6 +133,7 @@ impl Default for ChainConfig {
             heartbeat: Some(DEFAULT_HEARTBEAT),
             gas_limit: DEFAULT_GAS_LIMIT,
             coinbase: Address::ZERO,
+            state: None,
         }
     }
 }
@@ -142,9 +150,9 @@ pub enum StartChainError {
         #[source]
         source: std::io::Error,
     },
-    /// The first block couldn't be made: a defect of this program.
-    #[error("cannot make the first block: {0}")]
-    Genesis(String),
+    /// The state's directory can't be used.
+    #[error(transparent)]
+    State(#[from] OpenStateError),
 }
 
 /// A running chain. Gone when dropped; [`Chain::shutdown`] also waits until it is.
@@ -156,16 +164,17 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Starts a chain with the current time as its genesis timestamp. It answers as soon as this returns.
+    /// Starts the chain that the configured directory holds, or a new one with the current time as its
+    /// genesis timestamp. It answers as soon as this returns.
     ///
     /// # Errors
-    /// When the port is taken.
+    /// When the port is taken, or the directory can't be used.
     pub async fn start(config: ChainConfig) -> Result<Self, StartChainError> {
         let port = config.port;
         let listen = |source| StartChainError::Listen { port, source };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let shared = Shared::start(config).map_err(|error| StartChainError::Genesis(error.to_string()))?;
+        let shared = Shared::start(config)?;
         let (stop, stopped) = watch::channel(false);
         let server = tokio::spawn(rpc::serve(listener, shared.clone(), stopped.clone()));
         let heartbeat = tokio::spawn(beat(shared, stopped));
@@ -212,9 +221,9 @@ struct Shared {
 }
 
 impl Shared {
-    fn start(config: ChainConfig) -> Result<Arc<Self>, StateError> {
+    fn start(config: ChainConfig) -> Result<Arc<Self>, OpenStateError> {
         let (mining, heartbeat) = (config.mining, config.heartbeat);
-        let ledger = RwLock::new(Ledger::start(config, unix_seconds())?);
+        let ledger = RwLock::new(Ledger::open(config, unix_seconds())?);
         Ok(Arc::new(Self { ledger, mining, heartbeat, last_block: watch::Sender::new(Instant::now()) }))
     }
 

@@ -4,6 +4,7 @@
 mod blocks;
 mod calls;
 mod filters;
+mod keeping;
 mod life;
 mod proofs;
 mod reorgs;

@@ -38,7 +38,7 @@ impl<'a> Scene<'a> {
             return Ok(Self { overlay, header: block.header, chain_id });
         }
         let block = reference.require(seen)?;
-        Ok(Self { overlay: seen.overlay(block)?, header: block.header.clone(), chain_id })
+        Ok(Self { overlay: seen.overlay(&block)?, header: block.header.clone(), chain_id })
     }
 
     fn run(&self, message: Message) -> Result<Execution, ExecuteError> {

@@ -12,6 +12,7 @@ use crate::chain::feed::{Event, Forgotten};
 use crate::chain::ledger::{Ledger, Place, ReadError};
 use crate::chain::limits::MAX_CONNECTIONS;
 use crate::chain::state::{StateAt, StateError};
+use alloy_consensus::Header;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockReadGuard};
 use tokio::sync::Semaphore;
@@ -111,33 +112,39 @@ impl Seen<'_> {
         self.tip
     }
 
-    pub(super) fn latest(&self) -> &Arc<Block> {
-        self.ledger.block(self.tip).unwrap_or_else(|| self.ledger.latest())
+    pub(super) fn latest(&self) -> Result<Arc<Block>, StateError> {
+        Ok(self.ledger.block(self.tip)?.unwrap_or_else(|| self.ledger.latest().clone()))
     }
 
     pub(super) fn finalized(&self) -> u64 {
         self.ledger.finalized().min(self.tip)
     }
 
-    pub(super) fn block(&self, height: u64) -> Option<&Arc<Block>> {
-        self.ledger.block(height).filter(|_| height <= self.tip)
+    pub(super) fn block(&self, height: u64) -> Result<Option<Arc<Block>>, StateError> {
+        if height <= self.tip { self.ledger.block(height) } else { Ok(None) }
     }
 
-    pub(super) fn block_by_hash(&self, hash: &B256) -> Option<&Arc<Block>> {
-        self.ledger.block_by_hash(hash).filter(|block| block.header.number <= self.tip)
+    pub(super) fn block_by_hash(&self, hash: &B256) -> Result<Option<Arc<Block>>, StateError> {
+        Ok(self.ledger.block_by_hash(hash)?.filter(|block| block.header.number <= self.tip))
     }
 
-    pub(super) fn is_canonical(&self, hash: &B256) -> bool {
+    pub(super) fn is_canonical(&self, hash: &B256) -> Result<bool, StateError> {
         self.ledger.is_canonical(hash)
     }
 
-    pub(super) fn blocks_between(&self, from: u64, to: u64) -> &[Arc<Block>] {
-        self.ledger.blocks_between(from, to.min(self.tip))
+    /// The blocks from one height to another whose headers are wanted; of the others only those are read.
+    pub(super) fn blocks_where(
+        &self,
+        from: u64,
+        to: u64,
+        wanted: impl Fn(&Header) -> bool,
+    ) -> impl Iterator<Item = Result<Arc<Block>, StateError>> {
+        self.ledger.blocks_where(from, to.min(self.tip), wanted)
     }
 
     /// Where a transaction was included.
-    pub(super) fn place(&self, transaction: &B256) -> Option<Place> {
-        self.ledger.place(transaction).filter(|place| place.block.header.number <= self.tip)
+    pub(super) fn place(&self, transaction: &B256) -> Result<Option<Place>, StateError> {
+        Ok(self.ledger.place(transaction)?.filter(|place| place.block.header.number <= self.tip))
     }
 
     /// A transaction that waits.

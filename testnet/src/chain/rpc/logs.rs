@@ -10,6 +10,7 @@ use super::view;
 use crate::chain::block::Block;
 use crate::chain::limits::{MAX_FILTER_ALTERNATIVES, MAX_LOGS_PER_ANSWER};
 use alloy::rpc::types::{Filter, Log};
+use alloy_consensus::Header;
 use serde_json::{Map, Value};
 use windlass_protocol::B256;
 
@@ -81,8 +82,8 @@ pub(super) fn logs(caller: &Caller, arguments: &mut Arguments) -> Result<Value, 
 pub(super) fn find(seen: &Seen<'_>, query: &LogQuery) -> Result<Vec<Log>, RpcError> {
     let (from, to) = match query.span {
         Span::Block(hash) => {
-            let block = seen.block_by_hash(&hash).ok_or_else(|| RpcError::server("unknown block"))?;
-            return Ok(view::logs(block, &query.filter, false));
+            let block = seen.block_by_hash(&hash)?.ok_or_else(|| RpcError::server("unknown block"))?;
+            return Ok(view::logs(&block, &query.filter, false));
         }
         Span::Range { from, to } => (number(seen, &from)?, number(seen, &to)?),
     };
@@ -90,8 +91,10 @@ pub(super) fn find(seen: &Seen<'_>, query: &LogQuery) -> Result<Vec<Log>, RpcErr
         return Err(RpcError::server("invalid block range params: fromBlock is after toBlock"));
     }
     let mut logs = Vec::new();
-    for block in seen.blocks_between(from, to) {
-        logs.append(&mut view::logs(block, &query.filter, false));
+    let wanted = |header: &Header| query.filter.matches_bloom(header.logs_bloom);
+    for block in seen.blocks_where(from, to, wanted) {
+        let block = block?;
+        logs.append(&mut view::logs(&block, &query.filter, false));
         if logs.len() > MAX_LOGS_PER_ANSWER {
             return Err(RpcError::too_much(format!(
                 "query exceeds max results {MAX_LOGS_PER_ANSWER}, retry with the range {from}-{}",

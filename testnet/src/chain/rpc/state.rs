@@ -21,7 +21,10 @@ fn reference(arguments: &mut Arguments) -> Result<BlockReference, RpcError> {
 fn state_at<'a>(seen: &'a Seen<'_>, reference: &BlockReference) -> Result<Overlay<'a>, RpcError> {
     match reference {
         BlockReference::Pending => Ok(seen.pending_overlay()?.1),
-        made => Ok(seen.overlay(made.require(seen)?)?),
+        made => {
+            let block = made.require(seen)?;
+            Ok(seen.overlay(&block)?)
+        }
     }
 }
 
@@ -73,7 +76,8 @@ pub(super) fn proof(caller: &Caller, arguments: &mut Arguments) -> Result<Value,
     }
     let slots: Vec<_> = slots.into_iter().map(|Slot(slot)| slot).collect();
     let seen = caller.read();
-    let proven = seen.state(reference.require(&seen)?)?.prove(address, &slots)?;
+    let block = reference.require(&seen)?;
+    let proven = seen.state(&block)?.prove(address, &slots)?;
     let account = proven.account.unwrap_or_default();
     let storage_proof = proven.slots.into_iter().map(|proven| EIP1186StorageProof {
         key: JsonStorageKey::Hash(B256::from(proven.slot.to_be_bytes())),
