@@ -116,7 +116,8 @@ pub(crate) enum Meta {
 
 impl Key {
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let number = |tag: u8, number: &u64| [&[tag][..], &number.to_be_bytes()].concat();
+        let tagged = |tag: u8, rest: &[u8]| [&[tag], rest].concat();
+        let number = |tag: u8, number: &u64| tagged(tag, &number.to_be_bytes());
         match self {
             Self::Meta(meta) => vec![b'm', *meta as u8],
             Self::Node(trie, path) => place(b'n', trie, path, 0),
@@ -128,9 +129,9 @@ impl Key {
             Self::Changed(height) => number(b'c', height),
             Self::Header(height) => number(b'h', height),
             Self::Body(height) => number(b'b', height),
-            Self::Hash(hash) => [&[b'i'], hash.as_slice()].concat(),
-            Self::Transaction(hash) => [&[b't'], hash.as_slice()].concat(),
-            Self::Code(hash) => [&[b'k'], hash.as_slice()].concat(),
+            Self::Hash(hash) => tagged(b'i', hash.as_slice()),
+            Self::Transaction(hash) => tagged(b't', hash.as_slice()),
+            Self::Code(hash) => tagged(b'k', hash.as_slice()),
         }
     }
 }
