@@ -223,8 +223,12 @@ struct Shared {
 impl Shared {
     fn start(config: ChainConfig) -> Result<Arc<Self>, OpenStateError> {
         let (mining, heartbeat) = (config.mining, config.heartbeat);
-        let ledger = RwLock::new(Ledger::open(config, unix_seconds())?);
-        Ok(Arc::new(Self { ledger, mining, heartbeat, last_block: watch::Sender::new(Instant::now()) }))
+        let ledger = Ledger::open(config, unix_seconds())?;
+        let (now, age) = (Instant::now(), unix_seconds().saturating_sub(ledger.latest().header.timestamp));
+        // A chain that lay in its directory for a while gets its next block as soon as it is due.
+        let last_block = now.checked_sub(Duration::from_secs(age)).unwrap_or(now);
+        let last_block = watch::Sender::new(last_block);
+        Ok(Arc::new(Self { ledger: RwLock::new(ledger), mining, heartbeat, last_block }))
     }
 
     /// The ledger, to read. A request that panicked left it as its last finished step did.

@@ -1,6 +1,6 @@
 //! Where the chain is kept: one key-value store, in memory or in a directory.
 //!
-//! Owns the keys, the directory's mark and lock, and batches that are written whole or not at all; both
+//! Owns the keys, and batches that are written whole or not at all; both
 //! kinds are the same engine, so what is tested in memory is what runs on disk. It knows what the entries
 //! are called, never what they mean.
 //!
@@ -8,18 +8,14 @@
 //! moment, kill -9 included. It may be lost with the machine's power, never half of it.
 
 use super::limits::{STORE_BLOCK_CACHE_BYTES, STORE_WRITE_BUFFER_BYTES};
+use crate::directory::{Claim, DirectoryError, Mark};
 use rocksdb::{BlockBasedOptions, Cache, DB, DBCompressionType, Env, Options, WriteBatch, WriteOptions};
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use windlass_protocol::B256;
 use windlass_protocol::trie::{NibblePath, TrieId};
 
-/// File that marks a directory as a chain's, and that whoever has it open keeps locked.
-const MARK: &str = "windlass-chain";
-
-/// What the mark says: rises with every change of what the entries look like.
-const FORMAT: &str = "windlass-testnet chain, format 1\n";
+/// What marks a directory as a chain's.
+const MARK: Mark = Mark { file: "windlass-chain", text: "windlass-testnet chain, format 1\n", what: "chain" };
 
 /// Folder of the engine's files.
 const ENGINE: &str = "db";
@@ -27,32 +23,9 @@ const ENGINE: &str = "db";
 /// Why a directory can't be used for the chain.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenStateError {
-    /// It can't be made, read or written.
-    #[error("cannot use {} for the chain's state: {source}", .path.display())]
-    File {
-        /// Which file or directory.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// Another process has it open.
-    #[error("{} is in use by another chain: stop that one, or choose another directory", .0.display())]
-    Locked(PathBuf),
-    /// There is something else in it.
-    #[error("{} holds something else than a chain: choose an empty directory or a new one", .0.display())]
-    Foreign(PathBuf),
-    /// Another release wrote it.
-    #[error(
-        "{} was written by another release ({found}; this one writes {}): start with a new directory",
-        .path.display(), FORMAT.trim_end()
-    )]
-    Format {
-        /// The directory.
-        path: PathBuf,
-        /// What its mark says.
-        found: String,
-    },
+    /// It can't be made or read, or it is somebody else's.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
     /// It holds a chain with another id.
     #[error("{} holds chain {found}, not chain {asked}: start it with --chain-id {found}, or choose another directory", .path.display())]
     OtherChain {
@@ -169,7 +142,7 @@ pub(crate) struct Store {
     db: DB,
     write_options: WriteOptions,
     /// Keeps the directory to this process, which the system ends with the process.
-    _lock: Option<File>,
+    _claim: Option<Claim>,
 }
 
 impl Store {
@@ -182,17 +155,17 @@ impl Store {
         let mut write_options = WriteOptions::default();
         // Nothing to recover from.
         write_options.disable_wal(true);
-        Ok(Self { db, write_options, _lock: None })
+        Ok(Self { db, write_options, _claim: None })
     }
 
     /// The store in `directory`, which is made if it isn't there, and nobody else's until this is dropped.
     pub(crate) fn open(directory: &Path) -> Result<Self, OpenStateError> {
-        let lock = claim(directory)?;
+        let claim = Claim::new(directory, MARK)?;
         let db = DB::open(&options(), directory.join(ENGINE)).map_err(|error| OpenStateError::Damaged {
             path: directory.to_owned(),
             reason: error.to_string(),
         })?;
-        Ok(Self { db, write_options: WriteOptions::default(), _lock: Some(lock) })
+        Ok(Self { db, write_options: WriteOptions::default(), _claim: Some(claim) })
     }
 
     /// One entry.
@@ -241,42 +214,6 @@ impl Store {
     }
 }
 
-/// Makes `directory` a chain's, or finds that it is one, and locks it.
-fn claim(directory: &Path) -> Result<File, OpenStateError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| OpenStateError::File { path, source }
-    };
-    fs::create_dir_all(directory).map_err(failed(directory))?;
-    let mark = directory.join(MARK);
-    let others = fs::read_dir(directory).map_err(failed(directory))?.flatten();
-    let others = others.filter(|entry| entry.file_name() != MARK).count();
-    if others > 0 && !mark.exists() {
-        return Err(OpenStateError::Foreign(directory.to_owned()));
-    }
-    let options = File::options().read(true).write(true).create(true).truncate(false).open(&mark);
-    let mut file = options.map_err(failed(&mark))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(OpenStateError::Locked(directory.to_owned())),
-        Err(TryLockError::Error(source)) => return Err(failed(&mark)(source)),
-    }
-    let mut found = String::new();
-    (&file).take(256).read_to_string(&mut found).map_err(failed(&mark))?;
-    // Nothing, or a part, when whoever began the directory was ended before anything else.
-    if others == 0 && FORMAT.starts_with(&found) && found != FORMAT {
-        file.write_all(&FORMAT.as_bytes()[found.len()..]).map_err(failed(&mark))?;
-        found = FORMAT.to_owned();
-    }
-    if found != FORMAT {
-        return Err(OpenStateError::Format {
-            path: directory.to_owned(),
-            found: found.trim_end().to_owned(),
-        });
-    }
-    Ok(file)
-}
-
 fn options() -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(&Cache::new_lru_cache(STORE_BLOCK_CACHE_BYTES));
@@ -305,10 +242,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn refused(directory: &Path) -> OpenStateError {
-        Store::open(directory).err().unwrap()
-    }
-
     #[test]
     fn what_is_written_is_there_again() {
         let directory = tempfile::tempdir().unwrap();
@@ -325,44 +258,6 @@ mod tests {
         assert_eq!(store.number(Key::Meta(Meta::Tip)).unwrap(), Some(7));
         assert_eq!(store.get(Key::Code(B256::ZERO)).unwrap(), None);
         assert!(Store::in_memory().unwrap().get(key).unwrap().is_none());
-    }
-
-    #[test]
-    fn a_directory_has_one_user_at_a_time() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path()).unwrap();
-        assert!(matches!(refused(directory.path()), OpenStateError::Locked(_)));
-        drop(store);
-        Store::open(directory.path()).unwrap();
-    }
-
-    #[test]
-    fn other_directories_are_refused_and_left_alone() {
-        let directory = tempfile::tempdir().unwrap();
-        let own = directory.path().join("letters");
-        fs::write(&own, "dear").unwrap();
-        assert!(matches!(refused(directory.path()), OpenStateError::Foreign(_)));
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-        assert!(matches!(refused(&own), OpenStateError::File { .. }));
-        let other = directory.path().join("other");
-        fs::create_dir(&other).unwrap();
-        for (mark, files) in [("windlass-testnet chain, format 9\n", 1), ("", 1), ("wind", 1), ("x", 0)] {
-            fs::write(other.join(MARK), mark).unwrap();
-            (0..files).for_each(|_| fs::write(other.join("file"), "").unwrap());
-            assert!(matches!(refused(&other), OpenStateError::Format { .. }), "{mark}");
-            let _ = fs::remove_file(other.join("file"));
-        }
-    }
-
-    #[test]
-    fn a_directory_whose_making_was_cut_short_is_made() {
-        for cut in [0, 1, FORMAT.len() - 1] {
-            let directory = tempfile::tempdir().unwrap();
-            fs::write(directory.path().join(MARK), &FORMAT[..cut]).unwrap();
-            drop(Store::open(directory.path()).unwrap());
-            Store::open(directory.path()).unwrap();
-            assert_eq!(fs::read_to_string(directory.path().join(MARK)).unwrap(), FORMAT);
-        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
+use windlass_testnet::DirectoryError;
 use windlass_testnet::chain::{Chain, ChainConfig, DEV_ACCOUNTS, OpenStateError, StartChainError};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_windlass-testnet");
@@ -112,7 +113,8 @@ async fn a_directory_belongs_to_one_chain() {
         other => panic!("{other:?}"),
     };
     let (chain, _) = start(directory.path(), quiet()).await;
-    assert!(matches!(refused(quiet()).await, OpenStateError::Locked(_)));
+    let locked = refused(quiet()).await;
+    assert!(matches!(locked, OpenStateError::Directory(DirectoryError::Locked { .. })), "{locked}");
     chain.shutdown().await;
     let other = refused(ChainConfig { chain_id: 5, ..quiet() }).await;
     assert!(matches!(other, OpenStateError::OtherChain { found: 31_337, asked: 5, .. }), "{other}");
