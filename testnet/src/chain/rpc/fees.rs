@@ -20,7 +20,7 @@ const BLOB_BASE_FEE: u64 = 1;
 
 /// `eth_gasPrice`
 pub(super) fn gas_price(caller: &Caller) -> Result<Value, RpcError> {
-    Ok(quantity(caller.read().latest().next_base_fee() + SUGGESTED_PRIORITY_FEE))
+    Ok(quantity(caller.read().latest()?.next_base_fee() + SUGGESTED_PRIORITY_FEE))
 }
 
 /// `eth_maxPriorityFeePerGas`
