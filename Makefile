@@ -83,7 +83,7 @@ soak: build ## properties over many more cases, contracts fuzzed for long, each 
 bench: setup ## figures beside stock rust-libp2p and iroh; QUICK=1 ends within 5 minutes once built
 	@scripts/bench.sh
 
-BENCH_CHAIN := $(CARGO) bench --locked --workspace --bench chain --
+BENCH_CHAIN := $(CARGO) bench --locked --workspace --bench figures --
 ANVIL := tests/interop/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 BESIDE = $(if $(wildcard $(ANVIL)),--anvil $(abspath $(ANVIL)))
 

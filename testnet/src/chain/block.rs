@@ -21,6 +21,9 @@ use windlass_protocol::alloy_primitives::{Bloom, Log};
 use windlass_protocol::trie::{EMPTY_ROOT, ordered_root};
 use windlass_protocol::{Address, B256, Bytes, U256, keccak256};
 
+/// Gas that any transaction uses at least.
+const LEAST_GAS: u64 = 21_000;
+
 /// A signed transaction and who signed it.
 pub(crate) type Transacted = Arc<Recovered<TxEnvelope>>;
 
@@ -105,6 +108,9 @@ impl Site<'_> {
         self.system_calls(&mut overlay, &header)?;
         let mut filling = Filling::default();
         for transaction in transactions {
+            if header.gas_limit - header.gas_used < LEAST_GAS {
+                break;
+            }
             self.include(&mut overlay, &mut header, &mut filling, transaction)?;
         }
         let (state_root, writes) = overlay.base.apply(&overlay.changes)?;

@@ -326,7 +326,11 @@ impl Ledger {
         Ok(())
     }
 
-    fn assemble(&self, now: u64, transactions: Vec<Transacted>) -> Result<Candidate, StateError> {
+    fn assemble(
+        &self,
+        now: u64,
+        transactions: impl IntoIterator<Item = Transacted>,
+    ) -> Result<Candidate, StateError> {
         let parent = self.latest();
         let attributes = Attributes {
             timestamp: now.max(parent.header.timestamp + 1),

@@ -120,7 +120,7 @@ impl Pool {
     pub(crate) fn ready(
         &self,
         next_nonce: impl Fn(Address) -> Result<u64, StateError>,
-    ) -> Result<Vec<Transacted>, StateError> {
+    ) -> Result<Ready<'_>, StateError> {
         let mut heads = BinaryHeap::new();
         for (sender, waiting) in &self.senders {
             let next = next_nonce(*sender)?;
@@ -128,15 +128,7 @@ impl Pool {
                 heads.push(Reverse((pooled.arrival, *sender, next)));
             }
         }
-        let mut ready = Vec::new();
-        while let Some(Reverse((_, sender, nonce))) = heads.pop() {
-            let waiting = &self.senders[&sender];
-            ready.push(waiting[&nonce].transaction.clone());
-            if let Some(pooled) = waiting.get(&(nonce + 1)) {
-                heads.push(Reverse((pooled.arrival, sender, nonce + 1)));
-            }
-        }
-        Ok(ready)
+        Ok(Ready { pool: self, heads })
     }
 
     /// Forgets the transaction with this hash.
@@ -154,6 +146,26 @@ impl Pool {
         let Some(waiting) = self.senders.get(&sender) else { return };
         let stale: Vec<_> = waiting.range(..next).map(|(_, pooled)| *pooled.transaction.tx_hash()).collect();
         stale.iter().for_each(|hash| self.remove(hash));
+    }
+}
+
+/// The transactions a block may take, one after the other: it takes as many as fit, of perhaps far more.
+pub(crate) struct Ready<'a> {
+    pool: &'a Pool,
+    /// Of each sender, when its next transaction arrived, and that one's nonce.
+    heads: BinaryHeap<Reverse<(u64, Address, u64)>>,
+}
+
+impl Iterator for Ready<'_> {
+    type Item = Transacted;
+
+    fn next(&mut self) -> Option<Transacted> {
+        let Reverse((_, sender, nonce)) = self.heads.pop()?;
+        let waiting = self.pool.senders.get(&sender)?;
+        if let Some(pooled) = waiting.get(&(nonce + 1)) {
+            self.heads.push(Reverse((pooled.arrival, sender, nonce + 1)));
+        }
+        waiting.get(&nonce).map(|pooled| pooled.transaction.clone())
     }
 }
 
