@@ -4,8 +4,9 @@
 //! the base fee (EIP-1559) and the system calls (EIP-2935, EIP-4788). It changes nothing: what it makes is a
 //! candidate that the ledger may keep or drop.
 
+use super::amend::{AmendError, Amendment};
 use super::archive::Ancestors;
-use super::evm::{self, ExecuteError, Execution, Outcome, Overlay};
+use super::evm::{self, CallTracer, ExecuteError, Execution, Outcome, Overlay};
 use super::nodes::Writes;
 use super::state::{Changes, State, StateError};
 use alloy_consensus::transaction::Recovered;
@@ -17,7 +18,7 @@ use alloy_eips::eip4788::BEACON_ROOTS_ADDRESS;
 use alloy_eips::eip7685::EMPTY_REQUESTS_HASH;
 use std::collections::HashSet;
 use std::sync::Arc;
-use windlass_protocol::alloy_primitives::{Bloom, Log};
+use windlass_protocol::alloy_primitives::{Bloom, Log, Signature};
 use windlass_protocol::trie::{EMPTY_ROOT, ordered_root};
 use windlass_protocol::{Address, B256, Bytes, U256, keccak256};
 
@@ -26,6 +27,17 @@ const LEAST_GAS: u64 = 21_000;
 
 /// A signed transaction and who signed it.
 pub(crate) type Transacted = Arc<Recovered<TxEnvelope>>;
+
+/// The signature of a transaction that nobody signed, sent in `sender`'s name. No key makes it, since its s
+/// is zero; naming the sender, it keeps the hashes of different senders' transactions apart.
+pub(crate) fn impersonation(sender: Address) -> Signature {
+    Signature::new(U256::from_be_slice(sender.as_slice()), U256::ZERO, false)
+}
+
+/// Whether nobody signed `transaction`.
+pub(crate) fn is_impersonated(transaction: &TxEnvelope) -> bool {
+    transaction.signature().s().is_zero()
+}
 
 /// One transaction of a block with what came of it.
 #[derive(Clone, Debug)]
@@ -103,9 +115,7 @@ impl Site<'_> {
         attributes: Attributes,
         transactions: impl IntoIterator<Item = Transacted>,
     ) -> Result<Candidate, StateError> {
-        let mut header = open_header(parent, attributes);
-        let mut overlay = Overlay::new(self.state.at(parent.header.number), self.ancestors);
-        self.system_calls(&mut overlay, &header)?;
+        let (mut header, mut overlay) = self.open(parent, attributes)?;
         let mut filling = Filling::default();
         for transaction in transactions {
             if header.gas_limit - header.gas_used < LEAST_GAS {
@@ -113,15 +123,48 @@ impl Site<'_> {
             }
             self.include(&mut overlay, &mut header, &mut filling, transaction)?;
         }
-        let (state_root, writes) = overlay.base.apply(&overlay.changes)?;
-        header.state_root = state_root;
-        commit_to(&mut header, &filling.included);
-        Ok(Candidate {
-            block: Block::seal(header, filling.included),
-            writes,
-            changes: overlay.changes,
-            refused: filling.refused,
-        })
+        close(header, overlay, filling)
+    }
+
+    /// Makes a block that holds nothing but `amendment`.
+    pub(crate) fn amend(
+        &self,
+        parent: &Block,
+        attributes: Attributes,
+        amendment: &Amendment,
+    ) -> Result<Candidate, AmendError> {
+        let (header, mut overlay) = self.open(parent, attributes)?;
+        amendment.apply(&mut overlay)?;
+        Ok(close(header, overlay, Filling::default())?)
+    }
+
+    /// Executes `block` again over its parent's state, up to the transaction at `index`, and lets `tracer`
+    /// watch that one.
+    pub(crate) fn trace(
+        &self,
+        mut overlay: Overlay<'_>,
+        block: &Block,
+        index: usize,
+        tracer: CallTracer,
+    ) -> Result<CallTracer, ExecuteError> {
+        self.system_calls(&mut overlay, &block.header)?;
+        for included in block.included.iter().take(index) {
+            evm::execute(&mut overlay, self.chain_id, &block.header, &included.transaction)?;
+        }
+        match block.included.get(index) {
+            Some(included) => {
+                evm::trace(&overlay, self.chain_id, &block.header, &included.transaction, tracer)
+            }
+            None => Ok(tracer),
+        }
+    }
+
+    /// The header of the next block, as far as it is known, and the state after its system calls.
+    fn open(&self, parent: &Block, attributes: Attributes) -> Result<(Header, Overlay<'_>), StateError> {
+        let header = open_header(parent, attributes);
+        let mut overlay = Overlay::new(self.state.at(parent.header.number), self.ancestors);
+        self.system_calls(&mut overlay, &header)?;
+        Ok((header, overlay))
     }
 
     fn system_calls(&self, overlay: &mut Overlay<'_>, header: &Header) -> Result<(), StateError> {
@@ -166,6 +209,15 @@ impl Site<'_> {
         }
         Ok(())
     }
+}
+
+/// Commits `header` to what became of the state and of the transactions.
+fn close(mut header: Header, overlay: Overlay<'_>, filling: Filling) -> Result<Candidate, StateError> {
+    let (state_root, writes) = overlay.base.apply(&overlay.changes)?;
+    header.state_root = state_root;
+    commit_to(&mut header, &filling.included);
+    let Filling { included, refused, .. } = filling;
+    Ok(Candidate { block: Block::seal(header, included), writes, changes: overlay.changes, refused })
 }
 
 /// A block being filled.

@@ -5,9 +5,10 @@
 //! store holds the chain as it was after some block. One lock guards it. It reads no clock: the time
 //! arrives with each call.
 
+use super::amend::{AmendError, Amendment, Change};
 use super::archive::{self, Ancestors, Archive};
 use super::block::{Attributes, Block, Candidate, Site, Transacted};
-use super::evm::Overlay;
+use super::evm::{CallTracer, ExecuteError, Overlay};
 use super::feed::{Event, Feed};
 use super::genesis::Genesis;
 use super::limits::{MAX_ORPHANS, STATE_WINDOW_BLOCKS};
@@ -51,6 +52,15 @@ pub(crate) enum ReadError {
     NotCanonical(B256),
     #[error(transparent)]
     State(#[from] StateError),
+}
+
+/// Why what a transaction did can't be told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TraceError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
 }
 
 /// Where a transaction was included.
@@ -231,6 +241,11 @@ impl Ledger {
         Ok(transaction.nonce() < self.pending_nonce(transaction.signer())?)
     }
 
+    /// Whether anything waits only for a block.
+    pub(crate) fn has_ready(&self) -> Result<bool, StateError> {
+        Ok(self.pool.ready(|sender| self.nonce(sender))?.next().is_some())
+    }
+
     /// The block that [`Ledger::mine`] would make.
     pub(crate) fn pending(&self, now: u64) -> Result<Candidate, StateError> {
         let ready = self.pool.ready(|sender| self.nonce(sender))?;
@@ -247,6 +262,25 @@ impl Ledger {
         }
         self.append(candidate)?;
         Ok(refused)
+    }
+
+    /// Makes a block of nothing but `amendment`.
+    pub(crate) fn amend(&mut self, now: u64, amendment: &Amendment) -> Result<(), AmendError> {
+        let (parent, attributes) = (self.latest(), self.attributes(now));
+        let candidate = self.site().amend(parent, attributes, amendment)?;
+        self.append(candidate)?;
+        if let Change::Nonce(nonce) = amendment.change {
+            self.pool.settle(amendment.address, nonce);
+        }
+        Ok(())
+    }
+
+    /// What the transaction at `place` did, as a tree of calls.
+    pub(crate) fn trace(&self, place: &Place, tracer: CallTracer) -> Result<CallTracer, TraceError> {
+        let header = &place.block.header;
+        let parent = self.block(header.number.saturating_sub(1)).map_err(ReadError::from)?;
+        let overlay = self.overlay(parent.as_ref().unwrap_or(&place.block))?;
+        Ok(self.site().trace(overlay, &place.block, place.index, tracer)?)
     }
 
     /// Takes the newest `depth` blocks off and makes as many others in their place, the first of them with
@@ -331,15 +365,20 @@ impl Ledger {
         now: u64,
         transactions: impl IntoIterator<Item = Transacted>,
     ) -> Result<Candidate, StateError> {
-        let parent = self.latest();
-        let attributes = Attributes {
-            timestamp: now.max(parent.header.timestamp + 1),
+        self.site().assemble(self.latest(), self.attributes(now), transactions)
+    }
+
+    fn attributes(&self, now: u64) -> Attributes {
+        Attributes {
+            timestamp: now.max(self.latest().header.timestamp + 1),
             beneficiary: self.config.coinbase,
             gas_limit: self.config.gas_limit,
             extra_data: self.extra_data(),
-        };
-        let site = Site { state: &self.state, ancestors: self.ancestors(), chain_id: self.config.chain_id };
-        site.assemble(parent, attributes, transactions)
+        }
+    }
+
+    fn site(&self) -> Site<'_> {
+        Site { state: &self.state, ancestors: self.ancestors(), chain_id: self.config.chain_id }
     }
 
     fn append(&mut self, candidate: Candidate) -> Result<(), StateError> {

@@ -3,7 +3,7 @@
 //! Owns which signed transactions are taken in, and the order in which they become ready: first come, first
 //! served, a sender's own by nonce. Refusals carry the words of other nodes, since clients match on them.
 
-use super::block::Transacted;
+use super::block::{Transacted, is_impersonated};
 use super::evm::{self, Overlay};
 use super::limits::{MAX_POOLED_TRANSACTIONS, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_GAS};
 use super::state::StateError;
@@ -205,7 +205,10 @@ fn check_sender(transaction: &Transacted, now: &Conditions<'_>) -> Result<(), Su
     if cost > basic.balance {
         return Err(SubmitError::Funds { balance: basic.balance, cost });
     }
-    if basic.code_hash != EMPTY_CODE_HASH && !now.state.code(basic.code_hash)?.is_delegation() {
+    if basic.code_hash != EMPTY_CODE_HASH
+        && !is_impersonated(transaction)
+        && !now.state.code(basic.code_hash)?.is_delegation()
+    {
         return Err(SubmitError::SenderHasCode(sender));
     }
     Ok(())

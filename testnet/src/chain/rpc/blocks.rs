@@ -22,7 +22,7 @@ pub(super) fn block(
 ) -> Result<Value, RpcError> {
     let full = arguments.optional()?.unwrap_or(false);
     let seen = caller.read();
-    if reference == BlockReference::Pending {
+    if reference == BlockReference::Pending && seen.is_current() {
         return view::json(view::block(&seen.pending()?.block, full));
     }
     view::json(reference.find(&seen)?.map(|block| view::block(&block, full)))

@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::sync::Arc;
 
 /// Wei per gas suggested as a priority fee: nobody competes here, so one gwei is plenty.
-const SUGGESTED_PRIORITY_FEE: u64 = 1_000_000_000;
+pub(super) const SUGGESTED_PRIORITY_FEE: u64 = 1_000_000_000;
 
 /// Wei per blob gas: the protocol's least, since there are no blobs.
 const BLOB_BASE_FEE: u64 = 1;
