@@ -289,7 +289,8 @@ impl Shared {
     /// Makes a block of nothing but `amendment`. A timestamp promised to the next block stays promised.
     fn amend(&self, ledger: &mut Ledger, amendment: &Amendment) -> Result<(), AmendError> {
         let earliest = ledger.latest().header.timestamp + 1;
-        let now = match self.control().clock.promised() {
+        let promised = self.control().clock.promised();
+        let now = match promised {
             Some(next) if earliest >= next => return Err(AmendError::NoRoom { next }),
             Some(_) => earliest,
             None => self.now(),

@@ -46,6 +46,9 @@ pub(super) struct Faults {
 
 impl Argument for Faults {
     fn read(value: Value) -> Result<Self, String> {
+        if !value.is_object() {
+            return Err(format!("expected an object, got {value}"));
+        }
         let faults: Self = serde_json::from_value(value).map_err(|error| error.to_string())?;
         if faults.head_delay.max(faults.answer_delay) > MAX_FAULT_DELAY_MILLISECONDS {
             return Err(format!("a delay is at most {MAX_FAULT_DELAY_MILLISECONDS} ms"));
@@ -206,7 +209,9 @@ mod tests {
     #[test]
     fn what_is_no_fault_is_refused() {
         assert_eq!(Faults::read(json!({})), Ok(Faults::default()));
-        for wrong in [json!(7), json!({"lags": 1}), json!({"lag": -1}), json!({"answerDelay": 60_001})] {
+        for wrong in
+            [json!(7), json!([]), json!({"lags": 1}), json!({"lag": -1}), json!({"answerDelay": 60_001})]
+        {
             assert!(Faults::read(wrong.clone()).is_err(), "{wrong}");
         }
     }

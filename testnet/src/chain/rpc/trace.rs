@@ -26,6 +26,9 @@ struct TracerConfig {
 
 impl Argument for Options {
     fn read(value: Value) -> Result<Self, String> {
+        if !value.is_object() {
+            return Err(format!("expected an object, got {value}"));
+        }
         serde_json::from_value(value).map_err(|error| error.to_string())
     }
 }
