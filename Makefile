@@ -16,7 +16,7 @@ BUILD := $(CARGO) build --locked --workspace --bins --examples
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup setup-lint build demo testnet check fmt clippy docs deny arrows no-std contracts \
-	peers test verification soak bench install
+	peers test verification soak bench bench-chain bench-fixture install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,11 +77,24 @@ verification: build ## docs/verification.md names only tests and commands that e
 	@scripts/verification.sh
 
 soak: build ## properties over many more cases, contracts fuzzed for long, each of their rules deleted; takes hours
-	PROPTEST_CASES=20000 $(CARGO) test --locked --workspace
+	PROPTEST_CASES=20000 WINDLASS_KILLS=200 $(CARGO) test --locked --workspace
 	contracts/check.sh --soak
 
 bench: setup ## figures beside stock rust-libp2p and iroh; QUICK=1 ends within 5 minutes once built
 	@scripts/bench.sh
+
+BENCH_CHAIN := $(CARGO) bench --locked --workspace --bench figures --
+ANVIL := tests/interop/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
+BESIDE = $(if $(wildcard $(ANVIL)),--anvil $(abspath $(ANVIL)))
+
+bench-chain: setup ## figures of the embedded chain and the local network, beside anvil if tests/interop is installed
+	$(BENCH_CHAIN) start
+	$(BENCH_CHAIN) load $(BESIDE)
+	$(BENCH_CHAIN) proofs --slots 100000 $(BESIDE)
+	$(BENCH_CHAIN) proofs --slots 1000000
+
+bench-fixture: setup ## networks of 10^3 to 10^6 devices, enrolled in real blocks, made once under ~/.cache/windlass
+	$(BENCH_CHAIN) fixture 1000 10000 100000 1000000
 
 install: setup ## release binaries into PREFIX/bin (default ~/.local/bin)
 	$(CARGO) build --locked --release -p windlass-cli -p windlass-node -p windlass-testnet --bins

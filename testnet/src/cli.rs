@@ -2,7 +2,7 @@
 //! two hidden subcommands with which the program runs the network's parts as processes of its own.
 
 use crate::chain::{Chain, ChainConfig, DEFAULT_CHAIN_ID, Finality, Mining};
-use crate::network::{NetworkError, Testnet};
+use crate::network::{Part, Testnet};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
@@ -62,9 +62,12 @@ struct UpArguments {
     /// Loopback TCP port of the embedded chain; 0 takes a free one
     #[arg(long, default_value_t = 8545)]
     port: u16,
-    /// Use this chain instead of the embedded one
-    #[arg(long)]
+    /// Use this chain instead of the embedded one; its first development account pays
+    #[arg(long, value_name = "URL")]
     rpc_url: Option<String>,
+    /// Directory to keep everything in: keys, nodes' mirrors, the chain; the same network comes up from it again
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// Go on when a part ends
     #[arg(long)]
     keep_going: bool,
@@ -90,6 +93,9 @@ struct ChainArguments {
     /// Seconds between blocks; 0 makes one at once for each transaction
     #[arg(long, default_value_t = 0.0, value_parser = seconds)]
     block_time: f64,
+    /// Directory to keep the chain in and go on from; without it the chain is gone in the end
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     /// Print one line of JSON when ready
     #[arg(long)]
     json: bool,
@@ -107,6 +113,7 @@ impl ChainArguments {
             finality: self.finality,
             mining: period(self.block_time).map_or(Mining::Instant, Mining::Interval),
             heartbeat: period(self.heartbeat),
+            state: self.state.clone(),
             ..ChainConfig::default()
         }
     }
@@ -198,6 +205,7 @@ async fn run_up(arguments: UpArguments) -> anyhow::Result<ExitCode> {
         .nodes(arguments.nodes)
         .devices(arguments.devices)
         .rpc_url(arguments.rpc_url)
+        .state(arguments.state)
         .heartbeat(arguments.heartbeat)
         .block_time(arguments.block_time)
         .port(arguments.port)
@@ -216,7 +224,7 @@ async fn run_up(arguments: UpArguments) -> anyhow::Result<ExitCode> {
         anyhow::ensure!(error.kind() == std::io::ErrorKind::BrokenPipe, "cannot say what runs: {error}");
     }
     loop {
-        let ended: NetworkError = tokio::select! {
+        let ended = tokio::select! {
             // The parts share our terminal: Ctrl-C ends them, too, and is why.
             biased;
             interrupted = &mut interrupt => {
@@ -231,8 +239,10 @@ async fn run_up(arguments: UpArguments) -> anyhow::Result<ExitCode> {
             testnet.shutdown().await;
             return Ok(ExitCode::from(130));
         }
-        eprintln!("windlass-testnet: {ended}");
-        if !arguments.keep_going {
+        if let Some(ended) = &ended {
+            eprintln!("windlass-testnet: {ended}");
+        }
+        if ended.is_none() || !arguments.keep_going {
             testnet.shutdown().await;
             return Ok(ExitCode::from(2));
         }
@@ -244,14 +254,17 @@ fn description(testnet: &Testnet) -> serde_json::Value {
     let nodes: Vec<_> = testnet.nodes().iter().flatten().collect();
     json!({
         "rpc_url": testnet.rpc_url(),
+        "chain_process": testnet.chain().and_then(Part::process_id),
         "directory": testnet.directory(),
         "profile": testnet.profile(),
         "spec": testnet.spec_file(),
         "publisher": testnet.publisher().to_string(),
         "passphrase_file": testnet.passphrase_file(),
         "fleet": testnet.fleet(),
+        "commands": commands(testnet).iter().map(|command| format!("windlass {command}")).collect::<Vec<_>>(),
         "nodes": nodes.iter().map(|node| json!({
             "name": node.part().name(),
+            "process": node.part().process_id(),
             "multiaddr": node.multiaddr,
             "health": format!("http://{}/health", node.admin),
         })).collect::<Vec<_>>(),
@@ -285,26 +298,8 @@ fn write_table(f: &mut String, testnet: &Testnet) -> std::fmt::Result {
         writeln!(f, "  export PATH=\"{}:$PATH\"", folder.display())?;
     }
     writeln!(f, "  export WINDLASS_PROFILE={}", testnet.profile().display())?;
-    if let [first, second, ..] = testnet.devices() {
-        writeln!(f, "  windlass resolve {}", first.name)?;
-        writeln!(
-            f,
-            "  windlass grant add --fleet {} --target {} --grantee {} --service tcp/8080",
-            testnet.fleet(),
-            first.id,
-            second.id
-        )?;
-        writeln!(
-            f,
-            "  windlass --profile {} publish --service tcp/8080 --to 127.0.0.1:8000",
-            first.files.profile.display()
-        )?;
-        writeln!(
-            f,
-            "  windlass --profile {} forward --listen 127.0.0.1:9000 {}:tcp/8080",
-            second.files.profile.display(),
-            first.name
-        )?;
+    for command in commands(testnet) {
+        writeln!(f, "  windlass {command}")?;
     }
     writeln!(f, "\nCtrl-C ends it.")
 }
@@ -315,4 +310,26 @@ fn unlisted_folder() -> Option<PathBuf> {
     let listed =
         std::env::split_paths(&std::env::var_os("PATH")?).any(|path| path.join("windlass").is_file());
     (!listed && folder.join("windlass").is_file()).then_some(folder)
+}
+
+/// Commands to try, ready to be copied.
+fn commands(testnet: &Testnet) -> Vec<String> {
+    let Some(first) = testnet.devices().first() else { return vec!["chain spec".to_owned()] };
+    let resolve = format!("resolve {}", first.name);
+    let Some(second) = testnet.devices().get(1) else { return vec![resolve] };
+    vec![
+        resolve,
+        format!(
+            "grant add --fleet {} --target {} --grantee {} --service tcp/8080",
+            testnet.fleet(),
+            first.id,
+            second.id
+        ),
+        format!("--profile {} publish --service tcp/8080 --to 127.0.0.1:8000", first.files.profile.display()),
+        format!(
+            "--profile {} forward --listen 127.0.0.1:9000 {}:tcp/8080",
+            second.files.profile.display(),
+            first.name
+        ),
+    ]
 }

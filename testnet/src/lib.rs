@@ -5,4 +5,7 @@
 
 pub mod chain;
 pub mod cli;
+mod directory;
 pub mod network;
+
+pub use directory::DirectoryError;

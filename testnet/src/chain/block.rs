@@ -4,7 +4,9 @@
 //! the base fee (EIP-1559) and the system calls (EIP-2935, EIP-4788). It changes nothing: what it makes is a
 //! candidate that the ledger may keep or drop.
 
-use super::evm::{self, ExecuteError, Execution, Outcome, Overlay};
+use super::amend::{AmendError, Amendment};
+use super::archive::Ancestors;
+use super::evm::{self, CallTracer, ExecuteError, Execution, Outcome, Overlay};
 use super::nodes::Writes;
 use super::state::{Changes, State, StateError};
 use alloy_consensus::transaction::Recovered;
@@ -16,12 +18,26 @@ use alloy_eips::eip4788::BEACON_ROOTS_ADDRESS;
 use alloy_eips::eip7685::EMPTY_REQUESTS_HASH;
 use std::collections::HashSet;
 use std::sync::Arc;
-use windlass_protocol::alloy_primitives::{Bloom, Log};
+use windlass_protocol::alloy_primitives::{Bloom, Log, Signature};
 use windlass_protocol::trie::{EMPTY_ROOT, ordered_root};
 use windlass_protocol::{Address, B256, Bytes, U256, keccak256};
 
+/// Gas that any transaction uses at least.
+const LEAST_GAS: u64 = 21_000;
+
 /// A signed transaction and who signed it.
 pub(crate) type Transacted = Arc<Recovered<TxEnvelope>>;
+
+/// The signature of a transaction that nobody signed, sent in `sender`'s name. No key makes it, since its s
+/// is zero; naming the sender, it keeps the hashes of different senders' transactions apart.
+pub(crate) fn impersonation(sender: Address) -> Signature {
+    Signature::new(U256::from_be_slice(sender.as_slice()), U256::ZERO, false)
+}
+
+/// Whether nobody signed `transaction`.
+pub(crate) fn is_impersonated(transaction: &TxEnvelope) -> bool {
+    transaction.signature().s().is_zero()
+}
 
 /// One transaction of a block with what came of it.
 #[derive(Clone, Debug)]
@@ -33,6 +49,17 @@ pub(crate) struct Included {
     pub(crate) created: Option<Address>,
     /// Logs of the block before its own.
     pub(crate) first_log: u64,
+}
+
+impl Included {
+    /// What follows from its place: it comes after `former`, or first in its block.
+    pub(crate) fn after(former: Option<&Self>, transaction: Transacted, receipt: ReceiptEnvelope) -> Self {
+        let gas_before = former.map_or(0, |former| former.receipt.cumulative_gas_used());
+        let gas_used = receipt.cumulative_gas_used().saturating_sub(gas_before);
+        let first_log = former.map_or(0, |former| former.first_log + former.receipt.logs().len() as u64);
+        let created = transaction.to().is_none().then(|| transaction.signer().create(transaction.nonce()));
+        Self { transaction, receipt, gas_used, created, first_log }
+    }
 }
 
 /// One block.
@@ -73,10 +100,10 @@ pub(crate) struct Candidate {
     pub(crate) refused: Vec<(B256, String)>,
 }
 
-/// Where a block is made: on top of the last of `ancestors`.
+/// Where a block is made: on top of the newest of `ancestors`.
 pub(crate) struct Site<'a> {
     pub(crate) state: &'a State,
-    pub(crate) ancestors: &'a [Arc<Block>],
+    pub(crate) ancestors: Ancestors<'a>,
     pub(crate) chain_id: u64,
 }
 
@@ -88,22 +115,56 @@ impl Site<'_> {
         attributes: Attributes,
         transactions: impl IntoIterator<Item = Transacted>,
     ) -> Result<Candidate, StateError> {
-        let mut header = open_header(parent, attributes);
-        let mut overlay = Overlay::new(self.state.at(parent.header.number), self.ancestors);
-        self.system_calls(&mut overlay, &header)?;
+        let (mut header, mut overlay) = self.open(parent, attributes)?;
         let mut filling = Filling::default();
         for transaction in transactions {
+            if header.gas_limit - header.gas_used < LEAST_GAS {
+                break;
+            }
             self.include(&mut overlay, &mut header, &mut filling, transaction)?;
         }
-        let (state_root, writes) = overlay.base.apply(&overlay.changes)?;
-        header.state_root = state_root;
-        commit_to(&mut header, &filling.included);
-        Ok(Candidate {
-            block: Block::seal(header, filling.included),
-            writes,
-            changes: overlay.changes,
-            refused: filling.refused,
-        })
+        close(header, overlay, filling)
+    }
+
+    /// Makes a block that holds nothing but `amendment`.
+    pub(crate) fn amend(
+        &self,
+        parent: &Block,
+        attributes: Attributes,
+        amendment: &Amendment,
+    ) -> Result<Candidate, AmendError> {
+        let (header, mut overlay) = self.open(parent, attributes)?;
+        amendment.apply(&mut overlay)?;
+        Ok(close(header, overlay, Filling::default())?)
+    }
+
+    /// Executes `block` again over its parent's state, up to the transaction at `index`, and lets `tracer`
+    /// watch that one.
+    pub(crate) fn trace(
+        &self,
+        mut overlay: Overlay<'_>,
+        block: &Block,
+        index: usize,
+        tracer: CallTracer,
+    ) -> Result<CallTracer, ExecuteError> {
+        self.system_calls(&mut overlay, &block.header)?;
+        for included in block.included.iter().take(index) {
+            evm::execute(&mut overlay, self.chain_id, &block.header, &included.transaction)?;
+        }
+        match block.included.get(index) {
+            Some(included) => {
+                evm::trace(&overlay, self.chain_id, &block.header, &included.transaction, tracer)
+            }
+            None => Ok(tracer),
+        }
+    }
+
+    /// The header of the next block, as far as it is known, and the state after its system calls.
+    fn open(&self, parent: &Block, attributes: Attributes) -> Result<(Header, Overlay<'_>), StateError> {
+        let header = open_header(parent, attributes);
+        let mut overlay = Overlay::new(self.state.at(parent.header.number), self.ancestors);
+        self.system_calls(&mut overlay, &header)?;
+        Ok((header, overlay))
     }
 
     fn system_calls(&self, overlay: &mut Overlay<'_>, header: &Header) -> Result<(), StateError> {
@@ -150,13 +211,21 @@ impl Site<'_> {
     }
 }
 
+/// Commits `header` to what became of the state and of the transactions.
+fn close(mut header: Header, overlay: Overlay<'_>, filling: Filling) -> Result<Candidate, StateError> {
+    let (state_root, writes) = overlay.base.apply(&overlay.changes)?;
+    header.state_root = state_root;
+    commit_to(&mut header, &filling.included);
+    let Filling { included, refused, .. } = filling;
+    Ok(Candidate { block: Block::seal(header, included), writes, changes: overlay.changes, refused })
+}
+
 /// A block being filled.
 #[derive(Default)]
 struct Filling {
     included: Vec<Included>,
     refused: Vec<(B256, String)>,
     waiting: HashSet<Address>,
-    logs: u64,
 }
 
 impl Filling {
@@ -168,11 +237,8 @@ impl Filling {
             cumulative_gas_used: header.gas_used,
             logs,
         };
-        let first_log = self.logs;
-        self.logs += receipt.logs.len() as u64;
-        let created = transaction.to().is_none().then(|| transaction.signer().create(transaction.nonce()));
         let receipt = ReceiptEnvelope::from_typed(transaction.tx_type(), receipt.with_bloom());
-        self.included.push(Included { transaction, receipt, gas_used, created, first_log });
+        self.included.push(Included::after(self.included.last(), transaction, receipt));
     }
 }
 

@@ -1,13 +1,14 @@
-//! The EVM: the one module that names revm, whose interface changes every few weeks.
+//! The EVM: the one module, with its tracer, that names revm, whose interface changes every few weeks.
 //!
 //! Owns executing one transaction, one call or one system call over an [`Overlay`], on the Osaka rules.
 //! It never mines, and never touches the state under the overlay.
 
-use super::block::Block;
+use super::archive::Ancestors;
+use super::block::is_impersonated;
 use super::state::{AccountChange, Basic, Changes, StateAt, StateError};
 use alloy_consensus::transaction::Recovered;
 use alloy_consensus::{Header, Transaction, TxEnvelope, Typed2718};
-use alloy_eips::eip2930::AccessList;
+use alloy_eips::eip2930::{AccessList, AccessListItem};
 use alloy_eips::eip7702::SignedAuthorization;
 use revm::bytecode::Bytecode;
 use revm::context::either::Either;
@@ -15,12 +16,15 @@ use revm::context::result::{EVMError, ExecutionResult, HaltReason, InvalidTransa
 use revm::context::{BlockEnv, CfgEnv, Context, TxEnv};
 use revm::context_interface::cfg::gas::calculate_initial_tx_gas_for_tx;
 use revm::database_interface::DBErrorMarker;
+use revm::handler::EthPrecompiles;
 use revm::primitives::hardfork::SpecId;
 use revm::primitives::{Log, TxKind};
 use revm::state::{AccountInfo, EvmState};
-use revm::{Database, ExecuteEvm, MainBuilder, MainContext, SystemCallEvm};
-use std::sync::Arc;
+use revm::{Database, ExecuteEvm, InspectEvm, MainBuilder, MainContext, SystemCallEvm};
+pub(crate) use trace::CallTracer;
 use windlass_protocol::{Address, B256, Bytes, U256};
+
+mod trace;
 
 /// Rules in force from genesis on.
 const RULES: SpecId = SpecId::OSAKA;
@@ -50,13 +54,13 @@ impl Code {
 pub(crate) struct Overlay<'a> {
     pub(crate) base: StateAt<'a>,
     pub(crate) changes: Changes,
-    /// The chain up to the parent, by number.
-    pub(crate) ancestors: &'a [Arc<Block>],
+    /// The chain up to the parent.
+    pub(crate) ancestors: Ancestors<'a>,
 }
 
 impl<'a> Overlay<'a> {
     /// Nothing changed yet on top of `base`.
-    pub(crate) fn new(base: StateAt<'a>, ancestors: &'a [Arc<Block>]) -> Self {
+    pub(crate) fn new(base: StateAt<'a>, ancestors: Ancestors<'a>) -> Self {
         Self { base, changes: Changes::default(), ancestors }
     }
 
@@ -138,8 +142,7 @@ impl Database for View<'_, '_> {
     }
 
     fn block_hash(&mut self, number: u64) -> Result<B256, ViewError> {
-        let ancestor = usize::try_from(number).ok().and_then(|number| self.0.ancestors.get(number));
-        Ok(ancestor.map_or(B256::ZERO, |block| block.hash))
+        Ok(self.0.ancestors.hash(number)?.unwrap_or_default())
     }
 }
 
@@ -202,9 +205,25 @@ pub(crate) fn execute(
     header: &Header,
     tx: &Recovered<TxEnvelope>,
 ) -> Result<Execution, ExecuteError> {
-    let (execution, state) = run(overlay, rules(chain_id), header, signed(tx))?;
+    let (execution, state) = run(overlay, rules_for(chain_id, tx), header, signed(tx))?;
     overlay.fold(state);
     Ok(execution)
+}
+
+/// Executes `tx` in a block with `header`, lets `tracer` watch, and forgets what it changed.
+pub(crate) fn trace(
+    overlay: &Overlay<'_>,
+    chain_id: u64,
+    header: &Header,
+    tx: &Recovered<TxEnvelope>,
+    mut tracer: CallTracer,
+) -> Result<CallTracer, ExecuteError> {
+    let context = Context::mainnet().with_cfg(rules_for(chain_id, tx)).with_block(environment(header));
+    let mut evm = context.with_db(View(overlay)).build_mainnet_with_inspector(&mut tracer);
+    let executed = evm.inspect_tx(signed(tx)).map_err(refusal)?;
+    drop(evm);
+    tracer.finish(tx.gas_limit(), executed.result.gas().tx_gas_used());
+    Ok(tracer)
 }
 
 /// Executes `message` in a block with `header` and forgets what it changed. Fees, balance, nonce and the
@@ -215,6 +234,44 @@ pub(crate) fn call(
     header: &Header,
     message: Message,
 ) -> Result<Execution, ExecuteError> {
+    Ok(run(overlay, call_rules(chain_id, &message), header, unsigned(chain_id, message))?.0)
+}
+
+/// As [`call`], and lists what of the state it touched, what is warm from the start left out.
+pub(crate) fn call_listing(
+    overlay: &Overlay<'_>,
+    chain_id: u64,
+    header: &Header,
+    message: Message,
+) -> Result<(Execution, AccessList), ExecuteError> {
+    let sender = message.from;
+    let callee = match message.to {
+        Some(to) => to,
+        None => sender.create(overlay.basic(sender)?.unwrap_or_default().nonce),
+    };
+    let rules = call_rules(chain_id, &message);
+    let (execution, state) = run(overlay, rules, header, unsigned(chain_id, message))?;
+    let precompiles = EthPrecompiles::new(RULES);
+    let is_warm = |address: &Address| {
+        [sender, callee, header.beneficiary].contains(address)
+            || precompiles.warm_addresses().contains(address)
+    };
+    let touched =
+        state.into_iter().filter(|(address, account)| !account.storage.is_empty() || !is_warm(address));
+    let mut items: Vec<_> = touched
+        .map(|(address, account)| AccessListItem {
+            address,
+            storage_keys: account.storage.keys().map(|slot| slot.to_be_bytes().into()).collect(),
+        })
+        .collect();
+    for item in &mut items {
+        item.storage_keys.sort_unstable();
+    }
+    items.sort_unstable_by_key(|item| item.address);
+    Ok((execution, AccessList(items)))
+}
+
+fn call_rules(chain_id: u64, message: &Message) -> CfgEnv {
     let mut rules = rules(chain_id);
     rules.disable_nonce_check = true;
     rules.disable_eip3607 = true;
@@ -222,7 +279,7 @@ pub(crate) fn call(
     rules.tx_gas_limit_cap = Some(u64::MAX);
     // Without a price there is no fee to pay, hence neither a base fee nor a balance to check.
     rules.disable_base_fee = message.max_fee == 0;
-    Ok(run(overlay, rules, header, unsigned(chain_id, message))?.0)
+    rules
 }
 
 /// Makes the call that the protocol itself makes to `contract` at the start of a block.
@@ -271,6 +328,13 @@ fn halted(reason: HaltReason) -> Outcome {
         other => (false, format!("execution halted: {other:?}")),
     };
     Outcome::Halt { reason, out_of_gas }
+}
+
+fn rules_for(chain_id: u64, tx: &Recovered<TxEnvelope>) -> CfgEnv {
+    let mut rules = rules(chain_id);
+    // Contracts may be impersonated, too.
+    rules.disable_eip3607 = is_impersonated(tx);
+    rules
 }
 
 fn rules(chain_id: u64) -> CfgEnv {

@@ -8,6 +8,7 @@ use super::block::{Block, Transacted};
 use super::limits::MAX_FEED_EVENTS;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::watch;
 
 /// One thing that happened.
@@ -21,13 +22,21 @@ pub(crate) enum Event {
     Waiting(Transacted),
 }
 
+/// An event, and when it was written down. The time decides nothing but when a provider with delayed heads
+/// notices.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) at: Instant,
+    pub(crate) event: Event,
+}
+
 /// The reader fell so far behind that events it hasn't read are gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Forgotten;
 
 /// The journal. Positions count events from the start of the chain.
 pub(crate) struct Feed {
-    entries: VecDeque<Event>,
+    entries: VecDeque<Entry>,
     end: watch::Sender<u64>,
 }
 
@@ -43,7 +52,7 @@ impl Feed {
         if self.entries.len() == MAX_FEED_EVENTS {
             self.entries.pop_front();
         }
-        self.entries.push_back(event);
+        self.entries.push_back(Entry { at: Instant::now(), event });
         self.end.send_modify(|end| *end += 1);
     }
 
@@ -58,10 +67,15 @@ impl Feed {
     }
 
     /// The events from `position` on.
-    pub(crate) fn since(&self, position: u64) -> Result<impl Iterator<Item = &Event>, Forgotten> {
+    pub(crate) fn since(&self, position: u64) -> Result<impl Iterator<Item = &Entry>, Forgotten> {
         let unread = usize::try_from(self.end().saturating_sub(position)).unwrap_or(usize::MAX);
         let first = self.entries.len().checked_sub(unread).ok_or(Forgotten)?;
         Ok(self.entries.range(first..))
+    }
+
+    /// The events, the newest first.
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().rev()
     }
 }
 

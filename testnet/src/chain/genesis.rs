@@ -6,6 +6,7 @@ use super::accounts::DEV_ACCOUNTS;
 use super::block::{Block, bare_header};
 use super::evm::Code;
 use super::state::{AccountChange, Basic, Changes, State, StateError};
+use super::store::Batch;
 use alloy_consensus::Header;
 use alloy_eips::eip1559::INITIAL_BASE_FEE;
 use alloy_eips::eip2935::{HISTORY_STORAGE_ADDRESS, HISTORY_STORAGE_CODE};
@@ -26,11 +27,11 @@ pub(crate) struct Genesis {
 }
 
 impl Genesis {
-    /// Puts the genesis state into an empty `state` and seals block 0.
-    pub(crate) fn seal(self, state: &mut State) -> Result<Block, StateError> {
+    /// Seals block 0 and puts its state, on top of an empty `state`, into `batch`.
+    pub(crate) fn seal(self, state: &State, batch: &mut Batch) -> Result<Block, StateError> {
         let changes = allocation();
         let (state_root, writes) = state.at(0).apply(&changes)?;
-        state.commit(0, writes, changes.codes);
+        state.commit(batch, 0, 0, &writes, &changes.codes)?;
         let header = Header {
             state_root,
             timestamp: self.timestamp,

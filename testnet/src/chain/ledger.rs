@@ -1,18 +1,24 @@
 //! The chain itself: its blocks, its state, what waits, and how far it is final.
 //!
 //! Owns every change: taking in a transaction, making a block, taking blocks off again, moving the final
-//! block. One lock guards it. It reads no clock: the time arrives with each call.
+//! block. Every change is one batch of the store, written before it counts: whenever the process ends, the
+//! store holds the chain as it was after some block. One lock guards it. It reads no clock: the time
+//! arrives with each call.
 
+use super::amend::{AmendError, Amendment, Change};
+use super::archive::{self, Ancestors, Archive};
 use super::block::{Attributes, Block, Candidate, Site, Transacted};
-use super::evm::Overlay;
+use super::evm::{CallTracer, ExecuteError, Overlay};
 use super::feed::{Event, Feed};
 use super::genesis::Genesis;
 use super::limits::{MAX_ORPHANS, STATE_WINDOW_BLOCKS};
 use super::pool::{Conditions, Pool, SubmitError};
 use super::state::{State, StateAt, StateError};
+use super::store::{Batch, Key, Meta, OpenStateError, Store};
 use super::{ChainConfig, Finality};
-use alloy_consensus::Transaction;
-use std::collections::{HashMap, VecDeque};
+use alloy_consensus::{Header, Transaction};
+use std::collections::{HashSet, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
 use tracing::{debug, warn};
 use windlass_protocol::{Address, B256, Bytes};
@@ -44,6 +50,17 @@ pub(crate) enum ReadError {
     Pruned { height: u64 },
     #[error("hash {0} is not currently canonical")]
     NotCanonical(B256),
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Why what a transaction did can't be told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TraceError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
 }
 
 /// Where a transaction was included.
@@ -56,9 +73,8 @@ pub(crate) struct Place {
 /// The chain.
 pub(crate) struct Ledger {
     pub(crate) config: ChainConfig,
-    blocks: Vec<Arc<Block>>,
-    by_hash: HashMap<B256, u64>,
-    transactions: HashMap<B256, (u64, usize)>,
+    store: Arc<Store>,
+    archive: Archive,
     /// Blocks a reorg took off, the oldest first.
     orphans: VecDeque<Arc<Block>>,
     state: State,
@@ -71,31 +87,39 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// A chain of one block, made at `now`, in seconds since 1970.
-    pub(crate) fn start(config: ChainConfig, now: u64) -> Result<Self, StateError> {
-        let mut state = State::default();
-        let extra_data = Bytes::from_static(EXTRA_DATA);
-        let seed = B256::new(rand::random());
-        let genesis = Arc::new(
-            Genesis { timestamp: now, gas_limit: config.gas_limit, extra_data, seed }.seal(&mut state)?,
-        );
-        Ok(Self {
-            config,
-            by_hash: HashMap::from([(genesis.hash, 0)]),
-            blocks: vec![genesis],
-            transactions: HashMap::new(),
-            orphans: VecDeque::new(),
-            state,
-            pool: Pool::default(),
-            feed: Feed::default(),
-            finalized: 0,
-            forks: 0,
-        })
+    /// The chain that the configured directory holds, or else a chain of one block, made at `now`, in
+    /// seconds since 1970.
+    pub(crate) fn open(config: ChainConfig, now: u64) -> Result<Self, OpenStateError> {
+        let directory = config.state.clone().unwrap_or_default();
+        let damaged = |reason: String| OpenStateError::Damaged { path: directory.clone(), reason };
+        let store = match &config.state {
+            Some(directory) => Store::open(directory)?,
+            None => Store::in_memory().map_err(|error| damaged(error.to_string()))?,
+        };
+        check_chain(&store, &directory, config.chain_id)?;
+        Self::load(config, Arc::new(store), now).map_err(|error| damaged(error.to_string()))
+    }
+
+    fn load(config: ChainConfig, store: Arc<Store>, now: u64) -> Result<Self, StateError> {
+        let number = |meta| store.number(Key::Meta(meta));
+        let (tip, finalized) = (number(Meta::Tip)?, number(Meta::Finalized)?.unwrap_or_default());
+        let forks = number(Meta::Forks)?.unwrap_or_default();
+        let state = State::open(store.clone(), tip.unwrap_or_default())?;
+        let archive = match tip {
+            Some(tip) => Archive::open(store.clone(), tip)?,
+            None => Archive::starting_at(store.clone(), start(&config, &store, &state, now)?),
+        };
+        let (orphans, pool) = (VecDeque::new(), Pool::default());
+        let feed = Feed::default();
+        let mut ledger = Self { config, store, archive, orphans, state, pool, feed, finalized, forks };
+        let (height, oldest) = (ledger.height(), ledger.oldest_state());
+        ledger.state.moved(height, oldest);
+        Ok(ledger)
     }
 
     /// The newest block.
     pub(crate) fn latest(&self) -> &Arc<Block> {
-        self.blocks.last().expect("genesis is never taken off")
+        self.archive.latest()
     }
 
     /// Number of the newest block.
@@ -105,39 +129,46 @@ impl Ledger {
 
     /// Number of the last final block.
     pub(crate) fn finalized(&self) -> u64 {
+        self.finalized_at(self.height())
+    }
+
+    /// The last final block once the newest is `height`.
+    fn finalized_at(&self, height: u64) -> u64 {
         match self.config.finality {
-            Finality::Immediate => self.height(),
+            Finality::Immediate => height,
             Finality::Manual => self.finalized,
-            Finality::Depth(depth) => self.finalized.max(self.height().saturating_sub(depth)),
+            Finality::Depth(depth) => self.finalized.max(height.saturating_sub(depth)),
         }
     }
 
     /// The block at `height`.
-    pub(crate) fn block(&self, height: u64) -> Option<&Arc<Block>> {
-        self.blocks.get(usize::try_from(height).ok()?)
+    pub(crate) fn block(&self, height: u64) -> Result<Option<Arc<Block>>, StateError> {
+        self.archive.block(height)
     }
 
     /// The block with this hash, also one that a reorg took off.
-    pub(crate) fn block_by_hash(&self, hash: &B256) -> Option<&Arc<Block>> {
-        let on_chain = self.by_hash.get(hash).and_then(|height| self.block(*height));
-        on_chain.or_else(|| self.orphans.iter().find(|block| block.hash == *hash))
+    pub(crate) fn block_by_hash(&self, hash: &B256) -> Result<Option<Arc<Block>>, StateError> {
+        match self.archive.height_of(hash)? {
+            Some(height) => self.block(height),
+            None => Ok(self.orphans.iter().find(|block| block.hash == *hash).cloned()),
+        }
     }
 
     /// Whether this block is on the chain.
-    pub(crate) fn is_canonical(&self, hash: &B256) -> bool {
-        self.by_hash.contains_key(hash)
+    pub(crate) fn is_canonical(&self, hash: &B256) -> Result<bool, StateError> {
+        Ok(self.archive.height_of(hash)?.is_some())
     }
 
     /// Where the transaction with this hash was included.
-    pub(crate) fn place(&self, transaction: &B256) -> Option<Place> {
-        let (height, index) = self.transactions.get(transaction)?;
-        Some(Place { block: self.block(*height)?.clone(), index: *index })
+    pub(crate) fn place(&self, transaction: &B256) -> Result<Option<Place>, StateError> {
+        let Some((height, index)) = self.archive.place_of(transaction)? else { return Ok(None) };
+        Ok(self.block(height)?.map(|block| Place { block, index }))
     }
 
     /// The state after `block`.
     pub(crate) fn state(&self, block: &Block) -> Result<StateAt<'_>, ReadError> {
         let height = block.header.number;
-        if !self.is_canonical(&block.hash) {
+        if !self.is_canonical(&block.hash)? {
             return Err(ReadError::NotCanonical(block.hash));
         }
         if height < self.oldest_state() {
@@ -148,31 +179,48 @@ impl Ledger {
 
     /// The state after `block`, ready to execute on.
     pub(crate) fn overlay(&self, block: &Block) -> Result<Overlay<'_>, ReadError> {
-        Ok(Overlay::new(self.state(block)?, self.ancestors(block)))
+        Ok(Overlay::new(self.state(block)?, self.archive.below(block.header.number)))
     }
 
     /// The blocks from one height to another, both included, as far as there are any.
-    pub(crate) fn blocks_between(&self, from: u64, to: u64) -> &[Arc<Block>] {
-        let end = self.blocks.len().min(usize::try_from(to).unwrap_or(usize::MAX).saturating_add(1));
-        let start = usize::try_from(from).unwrap_or(usize::MAX).min(end);
-        &self.blocks[start..end]
+    pub(crate) fn blocks_between(
+        &self,
+        from: u64,
+        to: u64,
+    ) -> impl Iterator<Item = Result<Arc<Block>, StateError>> {
+        self.blocks_where(from, to, |_| true)
+    }
+
+    /// As [`Ledger::blocks_between`], only those whose header is `wanted`; of the others only that is read.
+    pub(crate) fn blocks_where(
+        &self,
+        from: u64,
+        to: u64,
+        wanted: impl Fn(&Header) -> bool,
+    ) -> impl Iterator<Item = Result<Arc<Block>, StateError>> {
+        let heights = from..=to.min(self.height());
+        heights.filter_map(move |height| match self.archive.header(height) {
+            Ok(Some((_, header))) if wanted(&header) => self.block(height).transpose(),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        })
     }
 
     /// The block in the making, and the state after it.
     pub(crate) fn pending_overlay(&self, now: u64) -> Result<(Block, Overlay<'_>), StateError> {
         let Candidate { block, changes, .. } = self.pending(now)?;
         let base = self.state.at(self.height());
-        Ok((block, Overlay { base, changes, ancestors: &self.blocks }))
+        Ok((block, Overlay { base, changes, ancestors: self.ancestors() }))
     }
 
     /// Takes in a signed transaction.
     pub(crate) fn submit(&mut self, transaction: Transacted) -> Result<(), SubmitError> {
-        if self.transactions.contains_key(transaction.tx_hash()) {
+        if self.archive.place_of(transaction.tx_hash())?.is_some() {
             return Err(SubmitError::Known);
         }
         let latest = self.latest().clone();
         let conditions = Conditions {
-            state: Overlay::new(self.state.at(latest.header.number), &self.blocks),
+            state: Overlay::new(self.state.at(latest.header.number), self.archive.below(self.height() + 1)),
             chain_id: self.config.chain_id,
             gas_limit: self.config.gas_limit,
             next_base_fee: latest.next_base_fee(),
@@ -193,6 +241,11 @@ impl Ledger {
         Ok(transaction.nonce() < self.pending_nonce(transaction.signer())?)
     }
 
+    /// Whether anything waits only for a block.
+    pub(crate) fn has_ready(&self) -> Result<bool, StateError> {
+        Ok(self.pool.ready(|sender| self.nonce(sender))?.next().is_some())
+    }
+
     /// The block that [`Ledger::mine`] would make.
     pub(crate) fn pending(&self, now: u64) -> Result<Candidate, StateError> {
         let ready = self.pool.ready(|sender| self.nonce(sender))?;
@@ -209,6 +262,25 @@ impl Ledger {
         }
         self.append(candidate)?;
         Ok(refused)
+    }
+
+    /// Makes a block of nothing but `amendment`.
+    pub(crate) fn amend(&mut self, now: u64, amendment: &Amendment) -> Result<(), AmendError> {
+        let (parent, attributes) = (self.latest(), self.attributes(now));
+        let candidate = self.site().amend(parent, attributes, amendment)?;
+        self.append(candidate)?;
+        if let Change::Nonce(nonce) = amendment.change {
+            self.pool.settle(amendment.address, nonce);
+        }
+        Ok(())
+    }
+
+    /// What the transaction at `place` did, as a tree of calls.
+    pub(crate) fn trace(&self, place: &Place, tracer: CallTracer) -> Result<CallTracer, TraceError> {
+        let header = &place.block.header;
+        let parent = self.block(header.number.saturating_sub(1)).map_err(ReadError::from)?;
+        let overlay = self.overlay(parent.as_ref().unwrap_or(&place.block))?;
+        Ok(self.site().trace(overlay, &place.block, place.index, tracer)?)
     }
 
     /// Takes the newest `depth` blocks off and makes as many others in their place, the first of them with
@@ -238,23 +310,35 @@ impl Ledger {
         if height < self.oldest_state() {
             return Err(MoveError::OutsideWindow { height });
         }
-        self.state.rewind(height);
-        let removed = self.blocks.split_off(self.blocks.len().min(height as usize + 1));
-        for block in &removed {
-            self.by_hash.remove(&block.hash);
-            for included in &block.included {
-                self.transactions.remove(included.transaction.tx_hash());
-            }
-            self.orphans.push_back(block.clone());
+        let mut removed = Vec::new();
+        while self.height() > height {
+            removed.push(self.take_off()?);
         }
-        for block in removed.iter().rev() {
-            self.feed.push(Event::Removed(block.clone()));
-        }
+        removed.reverse();
+        self.orphans.extend(removed.iter().cloned());
         while self.orphans.len() > MAX_ORPHANS {
             self.orphans.pop_front();
         }
-        self.forks += 1;
         Ok(removed)
+    }
+
+    /// Takes the newest block off.
+    fn take_off(&mut self) -> Result<Arc<Block>, StateError> {
+        let block = self.latest().clone();
+        let height = block.header.number.saturating_sub(1);
+        let missing = || StateError::Block { height, reason: "it is missing".to_owned() };
+        let parent = self.block(height)?.ok_or_else(missing)?;
+        let mut batch = Batch::default();
+        self.state.rewind(&mut batch, height)?;
+        archive::delete(&mut batch, &block);
+        batch.put_number(Key::Meta(Meta::Tip), height);
+        batch.put_number(Key::Meta(Meta::Forks), self.forks + 1);
+        self.store.write(batch)?;
+        self.forks += 1;
+        self.archive.pop(parent);
+        self.feed.push(Event::Removed(block.clone()));
+        self.state.moved(height, self.oldest_state());
+        Ok(block)
     }
 
     /// Makes every block up to `height` final.
@@ -269,42 +353,65 @@ impl Ledger {
         if height < finalized {
             return Err(MoveError::Final { height, finalized });
         }
+        let mut batch = Batch::default();
+        batch.put_number(Key::Meta(Meta::Finalized), height);
+        self.store.write(batch).map_err(StateError::from)?;
         self.finalized = height;
         Ok(())
     }
 
-    fn assemble(&self, now: u64, transactions: Vec<Transacted>) -> Result<Candidate, StateError> {
-        let parent = self.latest();
-        let attributes = Attributes {
-            timestamp: now.max(parent.header.timestamp + 1),
+    fn assemble(
+        &self,
+        now: u64,
+        transactions: impl IntoIterator<Item = Transacted>,
+    ) -> Result<Candidate, StateError> {
+        self.site().assemble(self.latest(), self.attributes(now), transactions)
+    }
+
+    fn attributes(&self, now: u64) -> Attributes {
+        Attributes {
+            timestamp: now.max(self.latest().header.timestamp + 1),
             beneficiary: self.config.coinbase,
             gas_limit: self.config.gas_limit,
             extra_data: self.extra_data(),
-        };
-        let site = Site { state: &self.state, ancestors: &self.blocks, chain_id: self.config.chain_id };
-        site.assemble(parent, attributes, transactions)
+        }
+    }
+
+    fn site(&self) -> Site<'_> {
+        Site { state: &self.state, ancestors: self.ancestors(), chain_id: self.config.chain_id }
     }
 
     fn append(&mut self, candidate: Candidate) -> Result<(), StateError> {
         let block = Arc::new(candidate.block);
         let height = block.header.number;
+        let oldest = oldest_state(height);
         // A depth mode never unmakes what was final.
-        self.finalized = self.finalized();
-        self.state.commit(height, candidate.writes, candidate.changes.codes);
-        self.by_hash.insert(block.hash, height);
-        for (index, included) in block.included.iter().enumerate() {
-            let hash = *included.transaction.tx_hash();
-            self.transactions.insert(hash, (height, index));
-            self.pool.remove(&hash);
-        }
-        self.blocks.push(block.clone());
+        let finalized = self.finalized_at(height);
+        let mut batch = Batch::default();
+        self.state.commit(&mut batch, height, oldest, &candidate.writes, &candidate.changes.codes)?;
+        archive::put(&mut batch, &block);
+        batch.put_number(Key::Meta(Meta::Tip), height);
+        batch.put_number(Key::Meta(Meta::Finalized), finalized);
+        self.store.write(batch)?;
+        self.finalized = finalized;
+        self.state.moved(height, oldest);
+        self.archive.push(block.clone());
         self.feed.push(Event::Sealed(block.clone()));
-        self.state.prune(self.oldest_state());
+        self.settle(&block)?;
+        debug!(height, hash = %block.hash, transactions = block.included.len(), "sealed a block");
+        Ok(())
+    }
+
+    /// Forgets what waited and is now in `block`, or can't be mined any more.
+    fn settle(&mut self, block: &Block) -> Result<(), StateError> {
+        let mut senders = HashSet::new();
         for included in &block.included {
-            let sender = included.transaction.signer();
+            self.pool.remove(included.transaction.tx_hash());
+            senders.insert(included.transaction.signer());
+        }
+        for sender in senders {
             self.pool.settle(sender, self.nonce(sender)?);
         }
-        debug!(height, hash = %block.hash, transactions = block.included.len(), "sealed a block");
         Ok(())
     }
 
@@ -313,11 +420,12 @@ impl Ledger {
     }
 
     fn oldest_state(&self) -> u64 {
-        (self.height() + 1).saturating_sub(STATE_WINDOW_BLOCKS)
+        oldest_state(self.height())
     }
 
-    fn ancestors(&self, block: &Block) -> &[Arc<Block>] {
-        self.blocks_between(0, block.header.number.saturating_sub(1))
+    /// What the next block sees below it.
+    fn ancestors(&self) -> Ancestors<'_> {
+        self.archive.below(self.height() + 1)
     }
 
     fn extra_data(&self) -> Bytes {
@@ -325,5 +433,33 @@ impl Ledger {
             0 => Bytes::from_static(EXTRA_DATA),
             forks => [EXTRA_DATA, format!("/{forks}").as_bytes()].concat().into(),
         }
+    }
+}
+
+/// The oldest block whose state is kept when the newest is `height`.
+fn oldest_state(height: u64) -> u64 {
+    (height + 1).saturating_sub(STATE_WINDOW_BLOCKS)
+}
+
+/// Makes the first block.
+fn start(config: &ChainConfig, store: &Store, state: &State, now: u64) -> Result<Arc<Block>, StateError> {
+    let (extra_data, seed) = (Bytes::from_static(EXTRA_DATA), B256::new(rand::random()));
+    let genesis = Genesis { timestamp: now, gas_limit: config.gas_limit, extra_data, seed };
+    let mut batch = Batch::default();
+    let block = genesis.seal(state, &mut batch)?;
+    archive::put(&mut batch, &block);
+    batch.put_number(Key::Meta(Meta::ChainId), config.chain_id);
+    batch.put_number(Key::Meta(Meta::Tip), 0);
+    store.write(batch)?;
+    Ok(Arc::new(block))
+}
+
+/// Refuses a store that holds another chain than the one asked for.
+fn check_chain(store: &Store, directory: &Path, asked: u64) -> Result<(), OpenStateError> {
+    let path = directory.to_owned();
+    match store.number(Key::Meta(Meta::ChainId)) {
+        Ok(Some(found)) if found != asked => Err(OpenStateError::OtherChain { path, found, asked }),
+        Ok(_) => Ok(()),
+        Err(error) => Err(OpenStateError::Damaged { path, reason: error.to_string() }),
     }
 }

@@ -66,3 +66,54 @@ pub(crate) const SLOW_READER_SECONDS: u64 = 5;
 
 /// Bytes of the answers to one batch: what geth gives.
 pub(crate) const MAX_BATCH_ANSWER_BYTES: usize = 25_000_000;
+
+/// Bytes of memory for what was read from the store lately.
+pub(crate) const STORE_BLOCK_CACHE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Bytes of writes that the store holds in memory before it sorts them into a file; up to three such
+/// buffers at once.
+pub(crate) const STORE_WRITE_BUFFER_BYTES: usize = 32 * 1024 * 1024;
+
+/// Contracts' codes kept analysed, 24 KiB each at most (EIP-170).
+pub(crate) const MAX_CACHED_CODES: usize = 1_024;
+
+/// Transactions in the newest blocks that are kept in memory, the newest block always being so.
+pub(crate) const MAX_RECENT_TRANSACTIONS: usize = 16_384;
+
+/// Newest blocks kept in memory: those that clients ask for most.
+pub(crate) const MAX_RECENT_BLOCKS: usize = 256;
+
+/// Older blocks kept in memory after somebody asked for them: clients ask for a block's transactions one
+/// after the other.
+pub(crate) const MAX_VISITED_BLOCKS: usize = 4;
+/// Accounts impersonated at a time.
+pub(crate) const MAX_IMPERSONATED: usize = 4_096;
+
+/// Snapshots kept at a time; the oldest goes when there is one more.
+pub(crate) const MAX_SNAPSHOTS: usize = 1_024;
+
+/// Seconds since 1970 that time travel ends at, the year 9999: later timestamps break programs that print
+/// them, and sums of them must not overflow.
+pub(crate) const MAX_TIMESTAMP: u64 = 253_402_300_799;
+
+/// Calls within calls that a trace tells of: what a JSON library reads without overflowing its stack.
+pub(crate) const MAX_TRACE_DEPTH: usize = 256;
+
+/// Bytes of input, output and logs in one trace: data that costs the caller nothing to pass on again and
+/// again costs memory here.
+pub(crate) const MAX_TRACE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Bytes of one typed message (EIP-712) to sign: as many as a transaction has at most.
+pub(crate) const MAX_TYPED_DATA_BYTES: usize = 128 * 1024;
+
+/// Seconds between two blocks at most: longer intervals are typing mistakes.
+pub(crate) const MAX_INTERVAL_SECONDS: u64 = 86_400;
+
+/// Names with faults of their own: more providers than any test needs.
+pub(crate) const MAX_FAULT_SETS: usize = 256;
+
+/// Bytes of such a name, which becomes part of a path.
+pub(crate) const MAX_FAULT_NAME_BYTES: usize = 64;
+
+/// Milliseconds a faulty provider delays what it says: longer than any client waits.
+pub(crate) const MAX_FAULT_DELAY_MILLISECONDS: u64 = 60_000;

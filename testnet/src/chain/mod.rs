@@ -7,7 +7,8 @@
 //! rpc ──► ledger ──► pool          what waits
 //!            │
 //!            ├─────► block ──► evm over an overlay of the state     how the next block comes to be
-//!            ├─────► state ──► nodes                                 what is true after each block
+//!            ├─────► state ──► nodes ──► store                       what is true after each block
+//!            ├─────► archive ──────────► store                       the blocks
 //!            └─────► feed                                            what happened, for who subscribed
 //! ```
 //!
@@ -20,7 +21,10 @@
 //! None waits for another, except that the server ends after the WebSockets. All end with the [`Chain`].
 
 mod accounts;
+mod amend;
+mod archive;
 mod block;
+mod control;
 mod evm;
 mod feed;
 mod genesis;
@@ -30,14 +34,20 @@ mod nodes;
 mod pool;
 mod rpc;
 mod state;
+mod store;
 
 pub use accounts::{DEV_ACCOUNTS, DevAccount};
+pub use rpc::methods;
+pub use store::OpenStateError;
 
+use amend::{AmendError, Amendment};
+use control::Control;
 use ledger::Ledger;
 use state::StateError;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -95,6 +105,8 @@ pub enum Mining {
     Instant,
     /// Every so often, empty or not.
     Interval(Duration),
+    /// Only when told, not even when idle.
+    Manual,
 }
 
 /// What a chain is started with.
@@ -114,6 +126,8 @@ pub struct ChainConfig {
     pub gas_limit: u64,
     /// Who gets the priority fees.
     pub coinbase: Address,
+    /// Directory that the chain is kept in and goes on from; `None` keeps it in memory, until the end.
+    pub state: Option<PathBuf>,
 }
 
 impl Default for ChainConfig {
@@ -126,6 +140,7 @@ impl Default for ChainConfig {
             heartbeat: Some(DEFAULT_HEARTBEAT),
             gas_limit: DEFAULT_GAS_LIMIT,
             coinbase: Address::ZERO,
+            state: None,
         }
     }
 }
@@ -142,35 +157,38 @@ pub enum StartChainError {
         #[source]
         source: std::io::Error,
     },
-    /// The first block couldn't be made: a defect of this program.
-    #[error("cannot make the first block: {0}")]
-    Genesis(String),
+    /// The state's directory can't be used.
+    #[error(transparent)]
+    State(#[from] OpenStateError),
 }
 
 /// A running chain. Gone when dropped; [`Chain::shutdown`] also waits until it is.
 #[derive(Debug)]
 pub struct Chain {
     address: SocketAddr,
+    service: Arc<rpc::Service>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Chain {
-    /// Starts a chain with the current time as its genesis timestamp. It answers as soon as this returns.
+    /// Starts the chain that the configured directory holds, or a new one with the current time as its
+    /// genesis timestamp. It answers as soon as this returns.
     ///
     /// # Errors
-    /// When the port is taken.
+    /// When the port is taken, or the directory can't be used.
     pub async fn start(config: ChainConfig) -> Result<Self, StartChainError> {
         let port = config.port;
         let listen = |source| StartChainError::Listen { port, source };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let shared = Shared::start(config).map_err(|error| StartChainError::Genesis(error.to_string()))?;
+        let shared = Shared::start(config)?;
         let (stop, stopped) = watch::channel(false);
-        let server = tokio::spawn(rpc::serve(listener, shared.clone(), stopped.clone()));
+        let service = rpc::Service::new(shared.clone());
+        let server = tokio::spawn(rpc::serve(listener, service.clone(), stopped.clone()));
         let heartbeat = tokio::spawn(beat(shared, stopped));
         info!(%address, "the chain is up");
-        Ok(Self { address, stop, tasks: vec![server, heartbeat] })
+        Ok(Self { address, service, stop, tasks: vec![server, heartbeat] })
     }
 
     /// Where it listens.
@@ -181,6 +199,12 @@ impl Chain {
     /// The URL for JSON-RPC over HTTP.
     pub fn rpc_url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Answers a JSON-RPC request or batch within this process, as over HTTP; blocks until it is done.
+    /// `None` when the request asks for no answer.
+    pub fn answer(&self, body: &[u8]) -> Option<String> {
+        rpc::answer_here(&self.service, body)
     }
 
     /// Ends the chain: requests under way are answered, at most for two seconds, then the port is free.
@@ -205,17 +229,27 @@ impl Drop for Chain {
 /// The ledger behind its lock, and the clock that stamps its blocks.
 struct Shared {
     ledger: RwLock<Ledger>,
-    mining: Mining,
+    control: Mutex<Control>,
+    mining: watch::Sender<Mining>,
     heartbeat: Option<Duration>,
     /// When the last block was made.
     last_block: watch::Sender<Instant>,
 }
 
 impl Shared {
-    fn start(config: ChainConfig) -> Result<Arc<Self>, StateError> {
+    fn start(config: ChainConfig) -> Result<Arc<Self>, OpenStateError> {
         let (mining, heartbeat) = (config.mining, config.heartbeat);
-        let ledger = RwLock::new(Ledger::start(config, unix_seconds())?);
-        Ok(Arc::new(Self { ledger, mining, heartbeat, last_block: watch::Sender::new(Instant::now()) }))
+        let ledger = Ledger::open(config, unix_seconds())?;
+        let (now, age) = (Instant::now(), unix_seconds().saturating_sub(ledger.latest().header.timestamp));
+        // A chain that lay in its directory for a while gets its next block as soon as it is due.
+        let last_block = now.checked_sub(Duration::from_secs(age)).unwrap_or(now);
+        Ok(Arc::new(Self {
+            ledger: RwLock::new(ledger),
+            control: Mutex::default(),
+            mining: watch::Sender::new(mining),
+            heartbeat,
+            last_block: watch::Sender::new(last_block),
+        }))
     }
 
     /// The ledger, to read. A request that panicked left it as its last finished step did.
@@ -228,35 +262,76 @@ impl Shared {
         self.ledger.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Seconds since 1970.
+    /// What a developer decided. Its lock is taken after the ledger's, never before it.
+    fn control(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When blocks are made, at present.
+    fn mining(&self) -> Mining {
+        *self.mining.borrow()
+    }
+
+    /// Seconds since 1970, as the chain counts them: what a block made now would have.
     fn now(&self) -> u64 {
-        unix_seconds()
+        let clock = self.control().clock;
+        clock.promised().unwrap_or_else(|| clock.now(unix_seconds()))
     }
 
     /// Makes a block, and gives the transactions it refused with the reasons.
     fn mine(&self, ledger: &mut Ledger) -> Result<Vec<(B256, String)>, StateError> {
-        let refused = ledger.mine(self.now())?;
+        let now = self.control().clock.stamp(unix_seconds());
+        let refused = ledger.mine(now)?;
         self.last_block.send_replace(Instant::now());
         Ok(refused)
+    }
+
+    /// Makes a block of nothing but `amendment`. A timestamp promised to the next block stays promised.
+    fn amend(&self, ledger: &mut Ledger, amendment: &Amendment) -> Result<(), AmendError> {
+        let earliest = ledger.latest().header.timestamp + 1;
+        let promised = self.control().clock.promised();
+        let now = match promised {
+            Some(next) if earliest >= next => return Err(AmendError::NoRoom { next }),
+            Some(_) => earliest,
+            None => self.now(),
+        };
+        ledger.amend(now, amendment)?;
+        self.last_block.send_replace(Instant::now());
+        Ok(())
     }
 }
 
 /// Makes a block whenever the chain was idle for the heartbeat, or at each interval, until told to stop.
 async fn beat(shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
-    let period = match (shared.mining, shared.heartbeat) {
-        (Mining::Interval(period), _) | (Mining::Instant, Some(period)) => period,
-        (Mining::Instant, None) => return,
-    };
+    let mut mining = shared.mining.subscribe();
     loop {
-        let due = *shared.last_block.borrow() + period;
+        let period = match *mining.borrow_and_update() {
+            Mining::Interval(period) => Some(period),
+            Mining::Instant => shared.heartbeat,
+            Mining::Manual => None,
+        };
+        let due = period.map(|period| *shared.last_block.borrow() + period);
+        let wait = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = stopped.wait_for(|stopped| *stopped) => return,
-            () = tokio::time::sleep_until(due) => {}
+            // Decided anew; the sender lives as long as `shared`.
+            _ = mining.changed() => continue,
+            () = wait => {}
         }
-        if *shared.last_block.borrow() + period > Instant::now() {
+        if period.is_some_and(|period| *shared.last_block.borrow() + period > Instant::now()) {
             continue;
         }
-        if let Err(error) = shared.mine(&mut shared.write()) {
+        let mut ledger = shared.write();
+        // Decided anew while the lock was another's, which is held for that.
+        if mining.has_changed().unwrap_or(true) {
+            continue;
+        }
+        if let Err(error) = shared.mine(&mut ledger) {
             error!(%error, "the heartbeat couldn't make a block; the chain stands still");
             return;
         }

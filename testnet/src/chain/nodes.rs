@@ -1,95 +1,147 @@
-//! Trie nodes of the last blocks, every version of each.
+//! Trie nodes as they are now, and as they were after each of the last blocks.
 //!
-//! Owns versioning: which bytes stood at a path of a trie after a given block. It never looks into a trie
-//! node, and knows neither accounts nor slots.
+//! Owns versioning: which bytes stood at a path of a trie after a given block. The store holds what stands
+//! there now, and beside it, for each block of the window that changed the path, what stood there before:
+//! reading the newest state is one look-up, an older one two. It never looks into a trie node, and knows
+//! neither accounts nor slots.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::convert::Infallible;
+use super::store::{Batch, Key, Store, StoreError};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use windlass_protocol::trie::{NibblePath, NodeStore, TrieId};
 
-/// What one block changes: the new bytes at each path, `None` where a trie node went away.
-pub(crate) type Writes = BTreeMap<(TrieId, NibblePath), Option<Vec<u8>>>;
+/// Where a trie node stands.
+type Place = (TrieId, NibblePath);
 
-/// One trie node as one block left it.
-struct Version {
-    height: u64,
-    node: Option<Box<[u8]>>,
+/// What a block makes of one place: the bytes before and after, `None` where there is no trie node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Write {
+    before: Option<Vec<u8>>,
+    after: Option<Vec<u8>>,
 }
 
-/// Trie nodes by trie and path, each with its versions, oldest first.
-#[derive(Default)]
+/// What one block changes.
+pub(crate) type Writes = BTreeMap<Place, Write>;
+
+/// The tries after each block of the window.
 pub(crate) struct NodeHistory {
-    tries: HashMap<TrieId, HashMap<NibblePath, Vec<Version>>>,
-    /// What each block still in the window changed, oldest first: makes pruning and rewinding as cheap as
-    /// the change was.
-    changed: VecDeque<(u64, Vec<(TrieId, NibblePath)>)>,
+    store: Arc<Store>,
+    /// The newest block: what the store has without further ado.
+    tip: u64,
+    /// The lowest block of which the store still has a list of changes.
+    first: u64,
 }
 
 impl NodeHistory {
-    /// The tries after block `height`, with room for changes on top.
+    /// The tries in `store`, whose newest block is `tip`.
+    pub(crate) fn open(store: Arc<Store>, tip: u64) -> Result<Self, StoreError> {
+        let first = store.first_changed()?.unwrap_or(tip);
+        Ok(Self { store, tip, first })
+    }
+
+    /// The tries after block `height`, to read.
     pub(crate) fn at(&self, height: u64) -> Draft<'_> {
-        Draft { history: self, height, writes: Writes::new() }
+        Draft { history: self, height, read: None, writes: Writes::new() }
     }
 
-    /// Takes what block `height` changed. Heights ascend.
-    pub(crate) fn commit(&mut self, height: u64, writes: Writes) {
-        let mut keys = Vec::with_capacity(writes.len());
-        for ((trie, path), node) in writes {
-            let node = node.map(Vec::into_boxed_slice);
-            self.tries.entry(trie).or_default().entry(path).or_default().push(Version { height, node });
-            keys.push((trie, path));
+    /// The tries after block `height`, to make changes on top.
+    pub(crate) fn draft(&self, height: u64) -> Draft<'_> {
+        Draft { read: Some(RefCell::default()), ..self.at(height) }
+    }
+
+    /// Puts what block `height` changes into `batch`. The block counts once [`NodeHistory::moved`] says so.
+    pub(crate) fn commit(&self, batch: &mut Batch, height: u64, writes: &Writes) {
+        for ((trie, path), write) in writes {
+            batch.put(Key::Past(*trie, *path, height), write.before.as_deref().unwrap_or_default());
+            put(batch, *trie, *path, write.after.as_deref());
         }
-        self.changed.push_back((height, keys));
+        batch.put(Key::Changed(height), encode_places(writes.keys()));
     }
 
-    /// Forgets every block above `height`.
-    pub(crate) fn rewind(&mut self, height: u64) {
-        while self.changed.back().is_some_and(|(changed, _)| *changed > height) {
-            let Some((_, keys)) = self.changed.pop_back() else { return };
-            for key in keys {
-                self.edit(key, |versions| versions.retain(|version| version.height <= height));
+    /// Puts into `batch` what undoes every block above `height`.
+    pub(crate) fn rewind(&self, batch: &mut Batch, height: u64) -> Result<(), StoreError> {
+        // The newest first, so that what the lowest of them found is what stays.
+        for undone in (height + 1..=self.tip).rev() {
+            for (trie, path) in self.changed(undone)? {
+                let past = Key::Past(trie, path, undone);
+                let before = self.store.get(past)?.filter(|node| !node.is_empty());
+                put(batch, trie, path, before.as_deref());
+                batch.delete(past);
             }
+            batch.delete(Key::Changed(undone));
         }
+        Ok(())
     }
 
-    /// Forgets what only blocks below `oldest` need.
-    pub(crate) fn prune(&mut self, oldest: u64) {
-        while self.changed.front().is_some_and(|(changed, _)| *changed <= oldest) {
-            let Some((_, keys)) = self.changed.pop_front() else { return };
-            for key in keys {
-                self.edit(key, |versions| forget_below(versions, oldest));
+    /// Puts into `batch` what forgets all that only blocks below `oldest` need.
+    pub(crate) fn prune(&self, batch: &mut Batch, oldest: u64) -> Result<(), StoreError> {
+        // What stood before block `oldest` is of no use to `oldest` itself.
+        for height in self.first..=oldest.min(self.tip) {
+            for (trie, path) in self.changed(height)? {
+                batch.delete(Key::Past(trie, path, height));
             }
+            batch.delete(Key::Changed(height));
         }
+        Ok(())
     }
 
-    fn edit(&mut self, (trie, path): (TrieId, NibblePath), edit: impl FnOnce(&mut Vec<Version>)) {
-        let Some(paths) = self.tries.get_mut(&trie) else { return };
-        let Some(versions) = paths.get_mut(&path) else { return };
-        edit(versions);
-        if versions.is_empty() {
-            paths.remove(&path);
-        }
-        if paths.is_empty() {
-            self.tries.remove(&trie);
+    /// Says that the store now holds blocks up to `tip`, and that everything below `oldest` is forgotten.
+    pub(crate) fn moved(&mut self, tip: u64, oldest: u64) {
+        self.tip = tip;
+        self.first = self.first.max(oldest + 1).min(tip + 1);
+    }
+
+    fn changed(&self, height: u64) -> Result<Vec<Place>, StoreError> {
+        Ok(self.store.get(Key::Changed(height))?.map(|list| decode_places(&list)).unwrap_or_default())
+    }
+
+    fn load(&self, height: u64, (trie, path): Place) -> Result<Option<Vec<u8>>, StoreError> {
+        let past = if height < self.tip { self.store.past_after(trie, &path, height)? } else { None };
+        match past {
+            Some(node) => Ok(Some(node).filter(|node| !node.is_empty())),
+            None => self.store.get(Key::Node(trie, path)),
         }
     }
 }
 
-/// Keeps the version in force at `oldest` and all later ones; a removal in force at `oldest` says no more
-/// than no version at all.
-fn forget_below(versions: &mut Vec<Version>, oldest: u64) {
-    let in_force = versions.partition_point(|version| version.height <= oldest);
-    let mut from = in_force.saturating_sub(1);
-    if versions.get(from).is_some_and(|version| version.height <= oldest && version.node.is_none()) {
-        from += 1;
+fn put(batch: &mut Batch, trie: TrieId, path: NibblePath, node: Option<&[u8]>) {
+    match node {
+        Some(node) => batch.put(Key::Node(trie, path), node),
+        None => batch.delete(Key::Node(trie, path)),
     }
-    versions.drain(..from);
+}
+
+fn encode_places<'a>(places: impl Iterator<Item = &'a Place>) -> Vec<u8> {
+    let mut list = Vec::new();
+    for (trie, path) in places {
+        list.extend_from_slice(trie.as_slice());
+        list.push(path.len() as u8);
+        list.extend(path.to_bytes());
+    }
+    list
+}
+
+/// The places of a list; what follows something unreadable is left out.
+fn decode_places(mut list: &[u8]) -> Vec<Place> {
+    let mut places = Vec::new();
+    while let Some((trie, rest)) = list.split_first_chunk::<32>()
+        && let Some((length, rest)) = rest.split_first()
+        && let Some((path, rest)) = rest.split_at_checked(usize::from(*length))
+        && let Some(path) = NibblePath::from_bytes(path)
+    {
+        places.push((TrieId::from(trie), path));
+        list = rest;
+    }
+    places
 }
 
 /// The tries after one block, and changes on top that nobody else sees until they are committed.
 pub(crate) struct Draft<'a> {
     history: &'a NodeHistory,
     height: u64,
+    /// What was read on the way, so that a change knows what it replaces without reading it again.
+    read: Option<RefCell<HashMap<Place, Option<Vec<u8>>>>>,
     writes: Writes,
 }
 
@@ -101,21 +153,31 @@ impl Draft<'_> {
 }
 
 impl NodeStore for Draft<'_> {
-    type Error = Infallible;
+    type Error = StoreError;
 
-    fn load(&self, trie: TrieId, path: &NibblePath) -> Result<Option<Vec<u8>>, Infallible> {
-        if let Some(node) = self.writes.get(&(trie, *path)) {
-            return Ok(node.clone());
+    fn load(&self, trie: TrieId, path: &NibblePath) -> Result<Option<Vec<u8>>, StoreError> {
+        let place = (trie, *path);
+        if let Some(write) = self.writes.get(&place) {
+            return Ok(write.after.clone());
         }
-        let Some(versions) = self.history.tries.get(&trie).and_then(|paths| paths.get(path)) else {
-            return Ok(None);
-        };
-        let after = versions.partition_point(|version| version.height <= self.height);
-        Ok(after.checked_sub(1).and_then(|index| versions[index].node.as_deref().map(<[u8]>::to_vec)))
+        let node = self.history.load(self.height, place)?;
+        if let Some(read) = &self.read {
+            read.borrow_mut().insert(place, node.clone());
+        }
+        Ok(node)
     }
 
-    fn store(&mut self, trie: TrieId, path: &NibblePath, node: Option<&[u8]>) -> Result<(), Infallible> {
-        self.writes.insert((trie, *path), node.map(<[u8]>::to_vec));
+    fn store(&mut self, trie: TrieId, path: &NibblePath, node: Option<&[u8]>) -> Result<(), StoreError> {
+        let (place, after) = ((trie, *path), node.map(<[u8]>::to_vec));
+        if let Some(write) = self.writes.get_mut(&place) {
+            write.after = after;
+            return Ok(());
+        }
+        let before = match self.read.as_mut().and_then(|read| read.get_mut().remove(&place)) {
+            Some(before) => before,
+            None => self.history.load(self.height, place)?,
+        };
+        self.writes.insert(place, Write { before, after });
         Ok(())
     }
 }
@@ -124,27 +186,57 @@ impl NodeStore for Draft<'_> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use windlass_protocol::B256;
 
-    const TRIE: TrieId = B256::ZERO;
+    const TRIE: TrieId = TrieId::repeat_byte(1);
 
     fn path() -> NibblePath {
         NibblePath::from_bytes(&[1, 2]).unwrap()
     }
 
-    fn write(node: Option<&[u8]>) -> Writes {
-        Writes::from([((TRIE, path()), node.map(<[u8]>::to_vec))])
+    fn write(history: &NodeHistory, node: Option<&[u8]>) -> Writes {
+        let mut draft = history.draft(history.tip);
+        draft.store(TRIE, &path(), node).unwrap();
+        draft.into_writes()
+    }
+
+    fn commit(history: &mut NodeHistory, height: u64, node: Option<&[u8]>) {
+        let (writes, mut batch) = (write(history, node), Batch::default());
+        history.commit(&mut batch, height, &writes);
+        history.store.write(batch).unwrap();
+        history.moved(height, 0);
+    }
+
+    fn rewind(history: &mut NodeHistory, height: u64) {
+        let mut batch = Batch::default();
+        history.rewind(&mut batch, height).unwrap();
+        history.store.write(batch).unwrap();
+        history.moved(height, 0);
+    }
+
+    fn prune(history: &mut NodeHistory, oldest: u64) {
+        let mut batch = Batch::default();
+        history.prune(&mut batch, oldest).unwrap();
+        history.store.write(batch).unwrap();
+        history.moved(history.tip, oldest);
     }
 
     fn read(history: &NodeHistory, height: u64) -> Option<Vec<u8>> {
         history.at(height).load(TRIE, &path()).unwrap()
     }
 
+    fn past(history: &NodeHistory) -> usize {
+        let versions =
+            (0..9).filter(|height| history.store.get(Key::Past(TRIE, path(), *height)).unwrap().is_some());
+        versions.count()
+    }
+
     fn history() -> NodeHistory {
-        let mut history = NodeHistory::default();
-        history.commit(1, write(Some(b"one")));
-        history.commit(3, write(None));
-        history.commit(5, write(Some(b"five")));
+        let mut history = NodeHistory::open(Arc::new(Store::in_memory().unwrap()), 0).unwrap();
+        commit(&mut history, 1, Some(b"one"));
+        history.moved(2, 0);
+        commit(&mut history, 3, None);
+        history.moved(4, 0);
+        commit(&mut history, 5, Some(b"five"));
         history
     }
 
@@ -159,37 +251,56 @@ mod tests {
     #[test]
     fn rewinding_brings_back_what_was() {
         let mut history = history();
-        history.rewind(4);
+        rewind(&mut history, 4);
         assert_eq!(read(&history, 9), None);
-        history.rewind(2);
+        rewind(&mut history, 2);
         assert_eq!(read(&history, 9), Some(b"one".to_vec()));
-        history.rewind(0);
+        rewind(&mut history, 0);
         assert_eq!(read(&history, 9), None);
-        assert!(history.tries.is_empty());
+        assert_eq!(past(&history), 0);
     }
 
     #[test]
     fn pruning_keeps_what_the_window_needs_and_nothing_else() {
         let mut history = history();
-        history.prune(2);
-        assert_eq!(read(&history, 2), Some(b"one".to_vec()));
-        history.prune(4);
-        assert_eq!(read(&history, 4), None);
-        assert_eq!(history.tries[&TRIE][&path()].len(), 1);
-        history.prune(6);
-        assert_eq!(read(&history, 6), Some(b"five".to_vec()));
-        history.commit(7, write(None));
-        history.prune(8);
-        assert!(history.tries.is_empty());
+        prune(&mut history, 2);
+        assert_eq!((read(&history, 2), past(&history)), (Some(b"one".to_vec()), 2));
+        prune(&mut history, 4);
+        assert_eq!((read(&history, 4), past(&history)), (None, 1));
+        prune(&mut history, 5);
+        assert_eq!((read(&history, 5), past(&history)), (Some(b"five".to_vec()), 0));
+        commit(&mut history, 7, None);
+        prune(&mut history, 7);
+        assert_eq!((read(&history, 7), past(&history)), (None, 0));
+        assert_eq!(history.store.get(Key::Node(TRIE, path())).unwrap(), None);
+    }
+
+    #[test]
+    fn what_was_pruned_is_remembered_over_a_restart() {
+        let mut history = history();
+        prune(&mut history, 2);
+        let again = NodeHistory::open(history.store.clone(), history.tip).unwrap();
+        assert_eq!((again.first, again.tip), (3, 5));
+        assert_eq!(read(&again, 3), None);
     }
 
     #[test]
     fn a_draft_is_seen_by_itself_only() {
         let history = history();
-        let mut draft = history.at(5);
+        let mut draft = history.draft(5);
         draft.store(TRIE, &path(), Some(b"draft")).unwrap();
-        assert_eq!(draft.load(TRIE, &path()).unwrap(), Some(b"draft".to_vec()));
+        draft.store(TRIE, &path(), Some(b"again")).unwrap();
+        assert_eq!(draft.load(TRIE, &path()).unwrap(), Some(b"again".to_vec()));
         assert_eq!(read(&history, 5), Some(b"five".to_vec()));
-        assert_eq!(draft.into_writes(), write(Some(b"draft")));
+        let write = Write { before: Some(b"five".to_vec()), after: Some(b"again".to_vec()) };
+        assert_eq!(draft.into_writes(), Writes::from([((TRIE, path()), write)]));
+    }
+
+    #[test]
+    fn lists_of_places_survive_and_cut_ones_end_early() {
+        let places = [(TRIE, path()), (TrieId::ZERO, NibblePath::ROOT)];
+        let list = encode_places(places.iter());
+        assert_eq!(decode_places(&list), places);
+        assert_eq!(decode_places(&list[..list.len() - 1]), places[..1]);
     }
 }

@@ -3,7 +3,7 @@
 //! Owns which signed transactions are taken in, and the order in which they become ready: first come, first
 //! served, a sender's own by nonce. Refusals carry the words of other nodes, since clients match on them.
 
-use super::block::Transacted;
+use super::block::{Transacted, is_impersonated};
 use super::evm::{self, Overlay};
 use super::limits::{MAX_POOLED_TRANSACTIONS, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_GAS};
 use super::state::StateError;
@@ -120,7 +120,7 @@ impl Pool {
     pub(crate) fn ready(
         &self,
         next_nonce: impl Fn(Address) -> Result<u64, StateError>,
-    ) -> Result<Vec<Transacted>, StateError> {
+    ) -> Result<Ready<'_>, StateError> {
         let mut heads = BinaryHeap::new();
         for (sender, waiting) in &self.senders {
             let next = next_nonce(*sender)?;
@@ -128,15 +128,7 @@ impl Pool {
                 heads.push(Reverse((pooled.arrival, *sender, next)));
             }
         }
-        let mut ready = Vec::new();
-        while let Some(Reverse((_, sender, nonce))) = heads.pop() {
-            let waiting = &self.senders[&sender];
-            ready.push(waiting[&nonce].transaction.clone());
-            if let Some(pooled) = waiting.get(&(nonce + 1)) {
-                heads.push(Reverse((pooled.arrival, sender, nonce + 1)));
-            }
-        }
-        Ok(ready)
+        Ok(Ready { pool: self, heads })
     }
 
     /// Forgets the transaction with this hash.
@@ -154,6 +146,26 @@ impl Pool {
         let Some(waiting) = self.senders.get(&sender) else { return };
         let stale: Vec<_> = waiting.range(..next).map(|(_, pooled)| *pooled.transaction.tx_hash()).collect();
         stale.iter().for_each(|hash| self.remove(hash));
+    }
+}
+
+/// The transactions a block may take, one after the other: it takes as many as fit, of perhaps far more.
+pub(crate) struct Ready<'a> {
+    pool: &'a Pool,
+    /// Of each sender, when its next transaction arrived, and that one's nonce.
+    heads: BinaryHeap<Reverse<(u64, Address, u64)>>,
+}
+
+impl Iterator for Ready<'_> {
+    type Item = Transacted;
+
+    fn next(&mut self) -> Option<Transacted> {
+        let Reverse((_, sender, nonce)) = self.heads.pop()?;
+        let waiting = self.pool.senders.get(&sender)?;
+        if let Some(pooled) = waiting.get(&(nonce + 1)) {
+            self.heads.push(Reverse((pooled.arrival, sender, nonce + 1)));
+        }
+        waiting.get(&nonce).map(|pooled| pooled.transaction.clone())
     }
 }
 
@@ -193,7 +205,10 @@ fn check_sender(transaction: &Transacted, now: &Conditions<'_>) -> Result<(), Su
     if cost > basic.balance {
         return Err(SubmitError::Funds { balance: basic.balance, cost });
     }
-    if basic.code_hash != EMPTY_CODE_HASH && !now.state.code(basic.code_hash)?.is_delegation() {
+    if basic.code_hash != EMPTY_CODE_HASH
+        && !is_impersonated(transaction)
+        && !now.state.code(basic.code_hash)?.is_delegation()
+    {
         return Err(SubmitError::SenderHasCode(sender));
     }
     Ok(())

@@ -4,23 +4,29 @@
 //! read is what a proof shows, since there is no other copy. It never executes anything.
 
 use super::evm::Code;
+use super::limits::MAX_CACHED_CODES;
 use super::nodes::{NodeHistory, Writes};
+use super::store::{Batch, Key, Store, StoreError};
 use std::collections::{BTreeMap, HashMap};
-use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
 use windlass_protocol::trie::{
     self, ACCOUNT_TRIE, Account, EMPTY_CODE_HASH, EMPTY_ROOT, ProofError, TrieError,
 };
 use windlass_protocol::{Address, B256, Bytes, U256, keccak256};
 
-/// The state is damaged; only a defect of this program explains it.
+/// The chain's state or blocks can't be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StateError {
-    #[error("the chain's state is damaged, a defect of this program: {0}")]
-    Trie(#[from] TrieError<Infallible>),
-    #[error("the chain's state is damaged, a defect of this program: {0}")]
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the chain's state is damaged: {0}")]
+    Trie(#[from] TrieError<StoreError>),
+    #[error("the chain's state is damaged: {0}")]
     Value(#[from] ProofError),
-    #[error("the chain's state is damaged, a defect of this program: no code has hash {0}")]
+    #[error("the chain's state is damaged: no code has hash {0}")]
     NoCode(B256),
+    #[error("the chain is damaged: block {height} can't be read ({reason})")]
+    Block { height: u64, reason: String },
 }
 
 /// What an account is, without its storage.
@@ -66,32 +72,62 @@ pub(crate) struct SlotProof {
 }
 
 /// The state after each block of the window.
-#[derive(Default)]
 pub(crate) struct State {
+    store: Arc<Store>,
     nodes: NodeHistory,
-    codes: HashMap<B256, Code>,
+    /// Codes in use, analysed.
+    codes: Mutex<HashMap<B256, Code>>,
 }
 
 impl State {
+    /// The state in `store`, whose newest block is `tip`.
+    pub(crate) fn open(store: Arc<Store>, tip: u64) -> Result<Self, StateError> {
+        let nodes = NodeHistory::open(store.clone(), tip)?;
+        Ok(Self { store, nodes, codes: Mutex::default() })
+    }
+
     /// The state after block `height`.
     pub(crate) fn at(&self, height: u64) -> StateAt<'_> {
         StateAt { state: self, height }
     }
 
-    /// Takes what block `height` changed, as [`StateAt::apply`] gave it.
-    pub(crate) fn commit(&mut self, height: u64, writes: Writes, codes: HashMap<B256, Code>) {
-        self.nodes.commit(height, writes);
-        self.codes.extend(codes);
+    /// Puts what block `height` changed into `batch`, as [`StateAt::apply`] gave it, and forgets every
+    /// block below `oldest`.
+    pub(crate) fn commit(
+        &self,
+        batch: &mut Batch,
+        height: u64,
+        oldest: u64,
+        writes: &Writes,
+        codes: &HashMap<B256, Code>,
+    ) -> Result<(), StateError> {
+        self.nodes.commit(batch, height, writes);
+        codes.iter().for_each(|(hash, code)| batch.put(Key::Code(*hash), code.bytes()));
+        Ok(self.nodes.prune(batch, oldest)?)
     }
 
-    /// Forgets every block above `height`.
-    pub(crate) fn rewind(&mut self, height: u64) {
-        self.nodes.rewind(height);
+    /// Puts into `batch` what undoes every block above `height`.
+    pub(crate) fn rewind(&self, batch: &mut Batch, height: u64) -> Result<(), StateError> {
+        Ok(self.nodes.rewind(batch, height)?)
     }
 
-    /// Forgets every block below `oldest`.
-    pub(crate) fn prune(&mut self, oldest: u64) {
-        self.nodes.prune(oldest);
+    /// Says that the store now holds blocks up to `tip`, the state from `oldest` on.
+    pub(crate) fn moved(&mut self, tip: u64, oldest: u64) {
+        self.nodes.moved(tip, oldest);
+    }
+
+    fn code(&self, code_hash: B256) -> Result<Code, StateError> {
+        let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(code) = codes.get(&code_hash) {
+            return Ok(code.clone());
+        }
+        let bytes = self.store.get(Key::Code(code_hash))?.ok_or(StateError::NoCode(code_hash))?;
+        let code = Code::new(bytes.into());
+        if codes.len() >= MAX_CACHED_CODES {
+            codes.clear();
+        }
+        codes.insert(code_hash, code.clone());
+        Ok(code)
     }
 }
 
@@ -121,7 +157,7 @@ impl StateAt<'_> {
         if code_hash == EMPTY_CODE_HASH {
             return Ok(Code::default());
         }
-        self.state.codes.get(&code_hash).cloned().ok_or(StateError::NoCode(code_hash))
+        self.state.code(code_hash)
     }
 
     /// The account and `slots` of `address` with their proofs, present or absent.
@@ -141,7 +177,7 @@ impl StateAt<'_> {
 
     /// What `changes` on top make of the tries: the new state root, and the writes that lead there.
     pub(crate) fn apply(&self, changes: &Changes) -> Result<(B256, Writes), StateError> {
-        let mut draft = self.state.nodes.at(self.height);
+        let mut draft = self.state.nodes.draft(self.height);
         let mut leaves = BTreeMap::new();
         for (address, change) in &changes.accounts {
             let id = keccak256(address);

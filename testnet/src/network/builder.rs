@@ -45,9 +45,10 @@ impl Builder {
         Self { devices, ..self }
     }
 
-    /// Where keys, mirrors and logs go. Default: a temporary folder that goes with the network.
-    pub fn directory(self, directory: PathBuf) -> Self {
-        Self { directory: Some(directory), ..self }
+    /// Where keys, mirrors, logs and the embedded chain's state are kept: the same network comes up again from
+    /// it, and nobody else may use it meanwhile. Default: a temporary folder that goes with the network.
+    pub fn state(self, directory: Option<PathBuf>) -> Self {
+        Self { directory, ..self }
     }
 
     /// Another chain than the embedded one. The first development account must be funded there.
@@ -79,7 +80,7 @@ impl Builder {
     pub async fn start(self) -> Result<Testnet, NetworkError> {
         count("nodes", self.nodes, 1, MAX_NODES)?;
         count("devices", self.devices, 0, MAX_DEVICES)?;
-        let files = Files::create(self.directory.as_deref(), self.nodes)?;
+        let files = Files::create(self.directory.as_deref(), self.nodes, self.rpc_url.as_deref())?;
         let mut testnet = Testnet {
             program: self.program.clone(),
             chain: None,
@@ -102,13 +103,7 @@ impl Builder {
         testnet.wait_healthy().await?;
         testnet.lap("the nodes", &mut since);
         testnet.files.write_profile(&testnet.rpc_url, &testnet.multiaddrs())?;
-        if self.devices > 0 {
-            testnet.fleet = testnet.create_fleet().await?;
-        }
-        for index in 0..self.devices {
-            let device = testnet.enrol_device(&format!("device-{}", index + 1)).await?;
-            testnet.devices.push(device);
-        }
+        testnet.equip(self.devices).await?;
         testnet.lap("the devices", &mut since);
         Ok(testnet)
     }

@@ -15,6 +15,35 @@ pub enum NetworkError {
         #[source]
         source: std::io::Error,
     },
+    /// The directory to keep the network in.
+    #[error(transparent)]
+    Directory(#[from] crate::DirectoryError),
+    /// The directory holds a network of another size.
+    #[error("{} holds a network of {found} nodes, not {asked}: start it with --nodes {found}, or choose another directory", .directory.display())]
+    OtherNodes {
+        /// The directory.
+        directory: PathBuf,
+        /// Nodes that its committee has.
+        found: usize,
+        /// Nodes that were asked for.
+        asked: usize,
+    },
+    /// The directory holds a network on another chain.
+    #[error("{} holds a network on another chain ({found}): start it with that one, or choose another directory", .directory.display())]
+    OtherChain {
+        /// The directory.
+        directory: PathBuf,
+        /// The chain that it is on.
+        found: String,
+    },
+    /// A part of a former network that was ended still runs.
+    #[error("the {part} of an earlier network on this directory has not ended; its log is {}", .log.display())]
+    StillRunning {
+        /// Which.
+        part: String,
+        /// Where its log is.
+        log: PathBuf,
+    },
     /// A key file that can't be made.
     #[error(transparent)]
     CreateKey(#[from] windlass_keyfile::CreateError),

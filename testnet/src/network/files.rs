@@ -4,8 +4,11 @@
 //! every command works as it does in earnest; their passphrase lies beside them.
 
 use super::NetworkError;
+use super::record::Record;
 use crate::chain::DEV_ACCOUNTS;
+use crate::directory::{Claim, Mark};
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -14,6 +17,10 @@ use windlass_protocol::SecretKey;
 use windlass_protocol::address::KeyAddress;
 
 const PASSPHRASE: &str = "testnet";
+
+/// What marks a directory as a network's.
+const MARK: Mark =
+    Mark { file: "windlass-network", text: "windlass-testnet network, format 1\n", what: "network" };
 
 /// What somebody needs to act on the network with `windlass`.
 #[derive(Clone, Debug)]
@@ -28,8 +35,11 @@ pub struct DeviceFiles {
 pub(super) struct Files {
     directory: PathBuf,
     nodes: Vec<KeyAddress>,
-    /// Ports that nodes took, to take again after a restart.
-    ports: Vec<Option<u16>>,
+    record: Record,
+    /// Whether somebody else wants the folder afterwards.
+    kept: bool,
+    /// Keeps a folder that is kept to this process.
+    _claim: Option<Claim>,
     /// Removes the folder in the end, if it is ours.
     _temporary: Option<TempDir>,
 }
@@ -40,29 +50,53 @@ pub(super) fn operator() -> SecretKey {
 }
 
 impl Files {
-    /// Makes the folder, or goes on with one that an earlier network left.
-    pub(super) fn create(directory: Option<&Path>, nodes: usize) -> Result<Self, NetworkError> {
-        let temporary = match directory {
-            Some(_) => None,
-            None => Some(
-                tempfile::Builder::new()
-                    .prefix("windlass-")
-                    .tempdir()
-                    .map_err(|source| NetworkError::file(&std::env::temp_dir(), source))?,
-            ),
+    /// Makes a folder that goes with the network, or goes on with the one given, in which an earlier network
+    /// may have left its own: then it has to be the same one.
+    pub(super) fn create(
+        directory: Option<&Path>,
+        nodes: usize,
+        rpc_url: Option<&str>,
+    ) -> Result<Self, NetworkError> {
+        let mut files = match directory {
+            Some(directory) => Self::keep(directory, nodes, rpc_url)?,
+            None => Self::temporary(nodes)?,
         };
-        let directory = match (&temporary, directory) {
-            (Some(temporary), _) => temporary.path().to_owned(),
-            (None, Some(directory)) => directory.to_owned(),
-            (None, None) => unreachable!("a temporary folder was made where none was given"),
-        };
-        // Programs are started from other folders.
-        let directory =
-            std::path::absolute(&directory).map_err(|source| NetworkError::file(&directory, source))?;
-        let mut files =
-            Self { directory, nodes: Vec::new(), ports: vec![None; nodes], _temporary: temporary };
         files.make(nodes)?;
         Ok(files)
+    }
+
+    fn temporary(nodes: usize) -> Result<Self, NetworkError> {
+        let made = tempfile::Builder::new().prefix("windlass-").tempdir();
+        let made = made.map_err(|source| NetworkError::file(&std::env::temp_dir(), source))?;
+        // Programs are started from other folders.
+        let directory = std::path::absolute(made.path());
+        let directory = directory.map_err(|source| NetworkError::file(made.path(), source))?;
+        Ok(Self {
+            directory,
+            nodes: Vec::new(),
+            record: Record { nodes, ports: vec![None; nodes], ..Record::default() },
+            kept: false,
+            _claim: None,
+            _temporary: Some(made),
+        })
+    }
+
+    fn keep(directory: &Path, nodes: usize, rpc_url: Option<&str>) -> Result<Self, NetworkError> {
+        let claim = Claim::new(directory, MARK)?;
+        // Programs are started from other folders.
+        let directory = directory.canonicalize().map_err(|source| NetworkError::file(directory, source))?;
+        let rpc_url = rpc_url.map(str::to_owned);
+        let new =
+            || Record { nodes, rpc_url: rpc_url.clone(), ports: vec![None; nodes], ..Record::default() };
+        let record = Record::read(&directory)?.unwrap_or_else(new);
+        if record.nodes != nodes {
+            return Err(NetworkError::OtherNodes { directory, found: record.nodes, asked: nodes });
+        }
+        if record.rpc_url != rpc_url {
+            let found = record.rpc_url.unwrap_or_else(|| "the embedded one".to_owned());
+            return Err(NetworkError::OtherChain { directory, found });
+        }
+        Ok(Self { directory, nodes: Vec::new(), record, kept: true, _claim: Some(claim), _temporary: None })
     }
 
     fn make(&mut self, nodes: usize) -> Result<(), NetworkError> {
@@ -129,10 +163,33 @@ impl Files {
         &self.nodes
     }
 
+    /// Where the chain keeps its state, in a network that is kept.
+    pub(super) fn chain_state(&self) -> Option<PathBuf> {
+        self.kept.then(|| self.directory.join("chain"))
+    }
+
+    /// What is known of the network from before.
+    pub(super) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Changes what is known of the network, for the next time as well.
+    pub(super) fn note(&mut self, change: impl FnOnce(&mut Record)) -> Result<(), NetworkError> {
+        change(&mut self.record);
+        if self.kept { self.record.write(&self.directory) } else { Ok(()) }
+    }
+
     /// Remembers the port of a multiaddr, so that a node is found again where it was.
-    pub(super) fn keep_port(&mut self, index: usize, multiaddr: &str) {
+    pub(super) fn keep_port(&mut self, index: usize, multiaddr: &str) -> Result<(), NetworkError> {
         let port = multiaddr.split('/').skip_while(|part| *part != "tcp").nth(1);
-        self.ports[index] = port.and_then(|port| port.parse().ok());
+        let port = port.and_then(|port| port.parse().ok());
+        self.note(|record| record.ports[index] = port)
+    }
+
+    /// The port for a node to listen on: the one it had, unless somebody took it meanwhile.
+    fn port(&self, index: usize) -> u16 {
+        let port = self.record.ports.get(index).copied().flatten().unwrap_or_default();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() { port } else { 0 }
     }
 
     pub(super) fn write_node_config(
@@ -143,7 +200,7 @@ impl Files {
         publisher: KeyAddress,
     ) -> Result<PathBuf, NetworkError> {
         let name = format!("node-{}", index + 1);
-        let port = self.ports[index].unwrap_or(0);
+        let port = self.port(index);
         let config = [
             entry("data_dir", &self.directory.join(&name)),
             entry("key_file", &self.key(&name)),

@@ -17,6 +17,7 @@ mod error;
 mod files;
 mod health;
 mod part;
+mod record;
 
 pub use builder::Builder;
 pub use error::NetworkError;
@@ -168,7 +169,7 @@ impl Testnet {
             Finality::Manual => "manual".to_owned(),
             Finality::Depth(depth) => format!("depth:{depth}"),
         };
-        let arguments = [
+        let mut arguments = vec![
             "chain".to_owned(),
             "--json".to_owned(),
             "--stdin-guard".to_owned(),
@@ -177,6 +178,7 @@ impl Testnet {
             format!("--heartbeat={}", builder.heartbeat),
             format!("--block-time={}", builder.block_time),
         ];
+        arguments.extend(self.files.chain_state().map(|state| format!("--state={}", state.display())));
         let part = Part::start("chain", &self.program, &arguments, self.files.log("chain")).await?;
         self.rpc_url = part.ready_text("rpc_url")?;
         self.chain = Some(part);
@@ -227,7 +229,7 @@ impl Testnet {
             Some(multiaddr) => format!("{multiaddr}/p2p/{}", part.ready_text("peer_id")?),
             None => part.ready_text("listen")?,
         };
-        self.files.keep_port(index, &multiaddr);
+        self.files.keep_port(index, &multiaddr)?;
         let admin = part.ready_text("admin")?;
         self.nodes[index] = Some(NodePart { part, multiaddr, admin });
         Ok(())
@@ -286,16 +288,64 @@ impl Testnet {
         self.files.create_device(name, &self.rpc_url, &self.multiaddrs(), self.publisher())
     }
 
-    /// Makes a device: its key, its enrolment in the fleet, and a name of its own.
+    /// Sees to it that there are this many devices in a fleet, with those from before.
+    async fn equip(&mut self, devices: usize) -> Result<(), NetworkError> {
+        let devices = devices.max(self.files.record().devices.len());
+        if devices == 0 {
+            return Ok(());
+        }
+        self.fleet = match self.files.record().fleet {
+            Some(fleet) => fleet,
+            None => self.create_fleet().await?,
+        };
+        let fleet = self.fleet;
+        self.files.note(|record| record.fleet = Some(fleet))?;
+        for number in 1..=devices {
+            let name = format!("device-{number}");
+            let device = if self.files.record().devices.contains(&name) {
+                let (key, files) = self.create_key(&name)?;
+                Device { id: key.address().to_string(), name, files }
+            } else {
+                let device = self.enrol_device(&name).await?;
+                self.files.note(|record| record.devices.push(name))?;
+                device
+            };
+            self.devices.push(device);
+        }
+        Ok(())
+    }
+
+    /// Makes a device: its key, its enrolment in the fleet, and a name of its own. What of it was done before,
+    /// by a network that was killed, is left as it is.
     pub async fn enrol_device(&self, name: &str) -> Result<Device, NetworkError> {
         let (key, files) = self.create_key(name)?;
-        let device_key = files.key.to_string_lossy().into_owned();
+        let (id, device_key) = (key.address().to_string(), files.key.to_string_lossy().into_owned());
         let fleet = self.fleet.to_string();
-        self.windlass(&["device", "enrol", "--fleet", &fleet, "--device-key", &device_key]).await?;
-        let id = key.address().to_string();
-        let named = self.windlass(&["name", "register", name, "--target", &id]).await?;
-        self.wait_served(named["block"].as_u64().unwrap_or_default()).await?;
+        let enrol = ["device", "enrol", "--fleet", &fleet, "--device-key", &device_key];
+        let enrolled = |shown: &Value| shown["status"] == "active";
+        let enrolled = self.unless_done(&enrol, &["device", "show", &id], enrolled).await?;
+        let register = ["name", "register", name, "--target", &id];
+        let leads_here = |resolved: &Value| resolved["device"] == id.as_str();
+        let named = self.unless_done(&register, &["resolve", name], leads_here).await?;
+        let block = [enrolled, named].iter().filter_map(|done| done["block"].as_u64()).max();
+        self.wait_served(block.unwrap_or_default()).await?;
         Ok(Device { id, name: name.to_owned(), files })
+    }
+
+    /// Runs a command of `windlass`; if it fails, what counts is whether `look` shows that it was done before.
+    async fn unless_done(
+        &self,
+        command: &[&str],
+        look: &[&str],
+        done: impl Fn(&Value) -> bool,
+    ) -> Result<Value, NetworkError> {
+        match self.windlass(command).await {
+            Ok(value) => Ok(value),
+            Err(error) => match self.windlass(look).await {
+                Ok(shown) if done(&shown) => Ok(Value::Null),
+                _ => Err(error),
+            },
+        }
     }
 
     /// Runs `windlass` with the operator's profile and key, and returns what it printed as JSON.
@@ -326,22 +376,25 @@ impl Testnet {
         Err(NetworkError::Command { command: arguments.join(" "), message: format!("{stdout}{message}") })
     }
 
-    /// Waits until some part ends by itself, and says which and how; that part is told once. For ever when
-    /// none is left. Cancel-safe.
-    pub async fn part_ended(&mut self) -> NetworkError {
-        let nodes = self.nodes.iter_mut().flatten().map(|node| &mut node.part);
-        let parts: Vec<_> = self.chain.iter_mut().chain(nodes).map(|part| Box::pin(ended(part))).collect();
+    /// Waits until some part ends by itself, says which and how, and goes on without it. `None` when nothing
+    /// runs any more. Cancel-safe.
+    pub async fn part_ended(&mut self) -> Option<NetworkError> {
+        let chain = self.chain.iter_mut().map(|part| (None, part));
+        let nodes = self.nodes.iter_mut().enumerate();
+        let nodes = nodes.filter_map(|(index, node)| Some((Some(index), &mut node.as_mut()?.part)));
+        let parts: Vec<_> = chain
+            .chain(nodes)
+            .map(|(index, part)| Box::pin(async move { (index, ended(part).await) }))
+            .collect();
         if parts.is_empty() {
-            return std::future::pending().await;
+            return None;
         }
-        let (error, ..) = futures::future::select_all(parts).await;
-        if let NetworkError::Part { part, .. } = &error {
-            self.chain.take_if(|chain| chain.name() == part);
-            for node in &mut self.nodes {
-                node.take_if(|node| node.part.name() == part);
-            }
+        let (index, reason) = futures::future::select_all(parts).await.0;
+        match index {
+            Some(index) => self.nodes[index] = None,
+            None => self.chain = None,
         }
-        error
+        Some(reason)
     }
 
     /// Ends every part, nodes first.

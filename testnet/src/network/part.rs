@@ -5,19 +5,23 @@
 //! process, not even after kill -9.
 
 use super::NetworkError;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long a part may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How long a part may take to end by itself once its standard input is closed.
 const END_WITHIN: Duration = Duration::from_secs(5);
+/// How long a part of an earlier network, whose parent is gone, may take to end.
+const EARLIER_ENDS_WITHIN: Duration = Duration::from_secs(10);
+/// Between two looks whether it has.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// Bytes of a part's log that its failure quotes.
 const LOG_TAIL_BYTES: usize = 2_000;
 
@@ -40,8 +44,7 @@ impl Part {
         arguments: &[String],
         log: PathBuf,
     ) -> Result<Self, NetworkError> {
-        let log_file = File::options().create(true).append(true).open(&log);
-        let log_file = log_file.map_err(|source| NetworkError::file(&log, source))?;
+        let log_file = open_log(name, &log).await?;
         let mut child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::piped())
@@ -115,6 +118,24 @@ impl Part {
             let _ = self.child.kill().await;
         }
         self.drain.abort();
+    }
+}
+
+/// Opens the log of a part that will hold it as its standard error. Its lock goes with it: as long as the
+/// part runs, nobody else starts one in its place, not even after the network that started it was killed.
+async fn open_log(name: &str, log: &Path) -> Result<File, NetworkError> {
+    let failed = |source| NetworkError::file(log, source);
+    let file = File::options().create(true).append(true).open(log).map_err(failed)?;
+    let deadline = Instant::now() + EARLIER_ENDS_WITHIN;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                return Err(NetworkError::StillRunning { part: name.to_owned(), log: log.to_owned() });
+            }
+            Err(TryLockError::WouldBlock) => sleep(LOOK_AGAIN_AFTER).await,
+        }
     }
 }
 

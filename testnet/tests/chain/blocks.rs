@@ -28,9 +28,15 @@ async fn every_hash_and_root_of_a_history_recomputes() {
         send(&provider, transfer()).await;
     }
     mine(&provider, 1).await;
+    assert_eq!(recompute(&provider).await, 10);
+}
+
+/// Recomputes every hash and root of the chain from what its blocks hold, and gives the newest block's number.
+pub(crate) async fn recompute(provider: &DynProvider) -> u64 {
     let mut parent = B256::ZERO;
-    for number in 0..=provider.get_block_number().await.unwrap() {
-        let (hash, header) = header(&provider, number).await;
+    let newest = provider.get_block_number().await.unwrap();
+    for number in 0..=newest {
+        let (hash, header) = header(provider, number).await;
         let block = provider.get_block_by_number(number.into()).full().await.unwrap().unwrap();
         assert_eq!((block.header.hash, &block.header.inner), (hash, &header));
         assert_eq!((header.parent_hash, header.number), (parent, number));
@@ -54,6 +60,7 @@ async fn every_hash_and_root_of_a_history_recomputes() {
         }
         parent = hash;
     }
+    newest
 }
 
 #[tokio::test]

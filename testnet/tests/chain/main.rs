@@ -1,14 +1,20 @@
 //! The embedded chain as clients see it: through alloy's provider, by raw requests, and as a process.
 #![allow(clippy::unwrap_used)]
 
+mod accounts;
 mod blocks;
 mod calls;
+mod control;
+mod faults;
 mod filters;
+mod fuzz;
+mod keeping;
 mod life;
 mod proofs;
 mod reorgs;
 mod requests;
 mod sockets;
+mod traces;
 mod transactions;
 
 use alloy::network::{EthereumWallet, TransactionBuilder};

@@ -12,7 +12,12 @@ use windlass_testnet::chain::DEV_ACCOUNTS;
 
 /// The account at `address` and its `slot` after block `number`, believed only by their proofs and the
 /// header's own bytes.
-async fn proven(provider: &DynProvider, address: Address, slot: u64, number: u64) -> (Option<Account>, U256) {
+pub(crate) async fn proven(
+    provider: &DynProvider,
+    address: Address,
+    slot: u64,
+    number: u64,
+) -> (Option<Account>, U256) {
     let block = BlockNumberOrTag::Number(number);
     let raw: Bytes = provider.raw_request("debug_getRawHeader".into(), [block]).await.unwrap();
     let announced = provider.get_block_by_number(block).await.unwrap().unwrap();

@@ -132,3 +132,57 @@ async fn a_foreign_host_or_origin_is_turned_away() {
     assert_eq!(status, 204);
     assert!(head.contains("access-control-allow-headers: content-type"));
 }
+
+#[tokio::test]
+async fn every_method_that_names_a_block_takes_every_form() {
+    let (_chain, provider) = start(quiet()).await;
+    crate::mine(&provider, 2).await;
+    let hash = provider.get_block_by_number(1.into()).await.unwrap().unwrap().header.hash;
+    let address = json!("0x00000000000000000000000000000000000000aa");
+    let call = json!({"to": address});
+    for (method, before) in [
+        ("eth_getBalance", vec![address.clone()]),
+        ("eth_getCode", vec![address.clone()]),
+        ("eth_getTransactionCount", vec![address.clone()]),
+        ("eth_getStorageAt", vec![address.clone(), json!("0x0")]),
+        ("eth_getProof", vec![address.clone(), json!(["0x0"])]),
+        ("eth_call", vec![call.clone()]),
+        ("eth_estimateGas", vec![call.clone()]),
+        ("eth_createAccessList", vec![call]),
+        ("eth_getBlockReceipts", vec![]),
+        ("debug_getRawHeader", vec![]),
+    ] {
+        let with = |block: Value| Value::Array(before.iter().cloned().chain([block]).collect());
+        for tag in ["earliest", "finalized", "safe", "latest", "pending", "0x1"] {
+            ask(&provider, method, with(json!(tag))).await.unwrap();
+        }
+        for form in [
+            json!(hash),
+            json!({"blockNumber": "0x1"}),
+            json!({"blockNumber": "latest"}),
+            json!({"blockHash": hash}),
+            json!({"blockHash": hash, "requireCanonical": true}),
+        ] {
+            ask(&provider, method, with(form)).await.unwrap();
+        }
+        for wrong in [json!("newest"), json!(1), json!("0x01"), json!({}), json!({"blockHash": "0x1"})] {
+            assert_eq!(ask(&provider, method, with(wrong)).await.unwrap_err().0, -32602, "{method}");
+        }
+        match ask(&provider, method, with(json!("0x99"))).await {
+            Ok(answer) => assert_eq!((method, answer), ("eth_getBlockReceipts", Value::Null)),
+            Err((code, message)) => assert_eq!((code, message.as_str()), (-32000, "header not found")),
+        }
+    }
+}
+
+#[test]
+fn the_page_about_the_chain_lists_every_method_and_no_other() {
+    let page = include_str!("../../../docs/testnet.md");
+    let (_, table) = page.split_once("## Methods").unwrap();
+    let (table, _) = table.split_once("Blocks are named").unwrap();
+    let mut listed: Vec<_> = table.split('`').skip(1).step_by(2).collect();
+    let mut served: Vec<_> = windlass_testnet::chain::methods().collect();
+    listed.sort_unstable();
+    served.sort_unstable();
+    assert_eq!(listed, served);
+}

@@ -96,8 +96,14 @@ impl Socket {
         params["result"].clone()
     }
 
+    /// Whether a request gets no answer but the end of the connection.
+    pub(crate) async fn is_hung_up_on(&mut self) -> bool {
+        self.send(r#"{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}"#).await;
+        self.message().await.is_none()
+    }
+
     /// That nothing was told up to now: whatever was, would come before the answer.
-    async fn nothing_more(&mut self) {
+    pub(crate) async fn nothing_more(&mut self) {
         self.call("eth_chainId", json!([])).await.unwrap();
         assert!(self.notifications.is_empty(), "{:?}", self.notifications);
     }

@@ -6,7 +6,6 @@ use super::error::RpcError;
 use super::reference::{BlockReference, ByHash, ByNumber};
 use super::{hex, quantity, view};
 use serde_json::Value;
-use std::sync::Arc;
 use windlass_protocol::B256;
 
 /// `eth_blockNumber`
@@ -23,10 +22,10 @@ pub(super) fn block(
 ) -> Result<Value, RpcError> {
     let full = arguments.optional()?.unwrap_or(false);
     let seen = caller.read();
-    if reference == BlockReference::Pending {
+    if reference == BlockReference::Pending && seen.is_current() {
         return view::json(view::block(&seen.pending()?.block, full));
     }
-    view::json(reference.find(&seen).map(|block| view::block(block, full)))
+    view::json(reference.find(&seen)?.map(|block| view::block(&block, full)))
 }
 
 /// The block argument of a method that names it by number or tag.
@@ -42,7 +41,7 @@ pub(super) fn by_hash(arguments: &mut Arguments) -> Result<BlockReference, RpcEr
 /// `eth_getBlockTransactionCountByNumber`, `eth_getBlockTransactionCountByHash`
 pub(super) fn transaction_count(caller: &Caller, reference: BlockReference) -> Result<Value, RpcError> {
     let seen = caller.read();
-    let count = reference.find(&seen).map(|block| quantity(block.included.len() as u64));
+    let count = reference.find(&seen)?.map(|block| quantity(block.included.len() as u64));
     view::json(count)
 }
 
@@ -50,9 +49,9 @@ pub(super) fn transaction_count(caller: &Caller, reference: BlockReference) -> R
 pub(super) fn receipts(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let reference: BlockReference = arguments.required()?;
     let seen = caller.read();
-    let Some(block) = reference.find(&seen) else { return Ok(Value::Null) };
+    let Some(block) = reference.find(&seen)? else { return Ok(Value::Null) };
     let receipts: Vec<_> =
-        (0..block.included.len()).filter_map(|index| view::receipt(block, index)).collect();
+        (0..block.included.len()).filter_map(|index| view::receipt(&block, index)).collect();
     view::json(receipts)
 }
 
@@ -60,7 +59,7 @@ pub(super) fn receipts(caller: &Caller, arguments: &mut Arguments) -> Result<Val
 pub(super) fn transaction(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let hash: B256 = arguments.required()?;
     let seen = caller.read();
-    match seen.place(&hash) {
+    match seen.place(&hash)? {
         Some(place) => view::json(view::transaction(&place.block, place.index)),
         None => view::json(seen.waiting(&hash).map(view::waiting)),
     }
@@ -75,19 +74,19 @@ pub(super) fn transaction_at(
     let Quantity(index) = arguments.required()?;
     let index = usize::try_from(index).unwrap_or(usize::MAX);
     let seen = caller.read();
-    view::json(reference.find(&seen).and_then(|block| view::transaction(block, index)))
+    view::json(reference.find(&seen)?.and_then(|block| view::transaction(&block, index)))
 }
 
 /// `eth_getTransactionReceipt`: the receipt, or null while the transaction waits or isn't known.
 pub(super) fn receipt(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let hash: B256 = arguments.required()?;
-    let place = caller.read().place(&hash);
+    let place = caller.read().place(&hash)?;
     view::json(place.and_then(|place| view::receipt(&place.block, place.index)))
 }
 
 /// `debug_getRawHeader`: the RLP of a header, whose keccak256 is the block's hash.
 pub(super) fn raw_header(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
     let reference: BlockReference = arguments.required()?;
-    let block = Arc::clone(reference.require(&caller.read())?);
+    let block = reference.require(&caller.read())?;
     Ok(hex(alloy_rlp::encode(&block.header)))
 }

@@ -1,4 +1,4 @@
-//! Methods that execute without leaving a trace: `eth_call` and `eth_estimateGas`.
+//! Methods that execute without leaving a trace: `eth_call`, `eth_estimateGas`, `eth_createAccessList`.
 
 use super::argument::Arguments;
 use super::caller::{Caller, Seen};
@@ -7,7 +7,7 @@ use super::quantity;
 use super::reference::BlockReference;
 use crate::chain::evm::{self, ExecuteError, Execution, Message, Outcome, Overlay};
 use crate::chain::limits::MAX_TRANSACTION_GAS;
-use alloy::rpc::types::TransactionRequest;
+use alloy::rpc::types::{AccessList, AccessListResult, TransactionRequest};
 use alloy_consensus::Header;
 use serde_json::Value;
 use windlass_protocol::alloy_primitives::TxKind;
@@ -23,6 +23,9 @@ const CALL_STIPEND: u64 = 2_300;
 /// How close an estimate comes to the least gas that works, in thousandths: as close as geth's.
 const ESTIMATE_TOLERANCE_PER_MILLE: u64 = 15;
 
+/// Executions after which an access list counts as complete, although it may still grow.
+const MAX_ACCESS_LIST_ROUNDS: usize = 8;
+
 /// Where a call happens.
 struct Scene<'a> {
     overlay: Overlay<'a>,
@@ -33,16 +36,20 @@ struct Scene<'a> {
 impl<'a> Scene<'a> {
     fn at(seen: &'a Seen<'_>, reference: &BlockReference) -> Result<Self, RpcError> {
         let chain_id = seen.chain_id();
-        if *reference == BlockReference::Pending {
+        if *reference == BlockReference::Pending && seen.is_current() {
             let (block, overlay) = seen.pending_overlay()?;
             return Ok(Self { overlay, header: block.header, chain_id });
         }
         let block = reference.require(seen)?;
-        Ok(Self { overlay: seen.overlay(block)?, header: block.header.clone(), chain_id })
+        Ok(Self { overlay: seen.overlay(&block)?, header: block.header.clone(), chain_id })
     }
 
     fn run(&self, message: Message) -> Result<Execution, ExecuteError> {
         evm::call(&self.overlay, self.chain_id, &self.header, message)
+    }
+
+    fn run_listing(&self, message: Message) -> Result<(Execution, AccessList), ExecuteError> {
+        evm::call_listing(&self.overlay, self.chain_id, &self.header, message)
     }
 }
 
@@ -67,6 +74,45 @@ pub(super) fn estimate_gas(caller: &Caller, arguments: &mut Arguments) -> Result
     let most = most_gas(&scene, &request)?;
     let message = message(request, most)?;
     Ok(quantity(estimate(&scene, message)?))
+}
+
+/// A gas limit for a transaction that is to be sent now, after what its sender has waiting.
+pub(super) fn gas_for(seen: &Seen<'_>, request: TransactionRequest) -> Result<u64, RpcError> {
+    let mined = seen.overlay(&*seen.latest()?)?.basic(request.from.unwrap_or_default())?.unwrap_or_default();
+    let waits = request.nonce.is_some_and(|nonce| nonce != mined.nonce);
+    let reference = if waits { BlockReference::Pending } else { BlockReference::Latest };
+    let scene = Scene::at(seen, &reference)?;
+    let most = most_gas(&scene, &request)?;
+    estimate(&scene, message(request, most)?)
+}
+
+/// `eth_createAccessList`: what of the state a transaction touches (EIP-2930), and the gas it uses when it
+/// says so beforehand.
+pub(super) fn access_list(caller: &Caller, arguments: &mut Arguments) -> Result<Value, RpcError> {
+    let request: TransactionRequest = arguments.required()?;
+    let reference = arguments.optional()?.unwrap_or(BlockReference::Latest);
+    let seen = caller.read();
+    let scene = Scene::at(&seen, &reference)?;
+    let most = most_gas(&scene, &request)?;
+    let mut message = message(request, most)?;
+    // What is listed costs other gas, which may lead elsewhere: until it lists what it was given.
+    for _ in 0..MAX_ACCESS_LIST_ROUNDS {
+        let (_, touched) = scene.run_listing(message.clone())?;
+        if touched == message.access_list {
+            break;
+        }
+        message.access_list = touched;
+    }
+    let execution = scene.run(message.clone())?;
+    let error = match RpcError::unless_success(execution.outcome) {
+        Ok(_) => None,
+        Err(error) => Some(error.message().to_owned()),
+    };
+    super::view::json(AccessListResult {
+        access_list: message.access_list,
+        gas_used: U256::from(execution.gas_used),
+        error,
+    })
 }
 
 fn estimate(scene: &Scene<'_>, message: Message) -> Result<u64, RpcError> {

@@ -1,7 +1,9 @@
 //! Errors as JSON-RPC clients get them, with the codes that other nodes use.
 
+use crate::chain::amend::AmendError;
+use crate::chain::control::ControlError;
 use crate::chain::evm::{ExecuteError, Outcome};
-use crate::chain::ledger::{MoveError, ReadError};
+use crate::chain::ledger::{MoveError, ReadError, TraceError};
 use crate::chain::pool::SubmitError;
 use crate::chain::state::StateError;
 use alloy::sol_types::decode_revert_reason;
@@ -20,6 +22,8 @@ const INTERNAL: i32 = -32603;
 const SERVER: i32 = -32000;
 /// More than may be asked for at once (EIP-1474).
 const LIMIT_EXCEEDED: i32 = -32005;
+/// What was asked for is pruned (EIP-4444).
+const PRUNED: i32 = 4444;
 /// A contract undid the call and gave a reason, which is in the data.
 const REVERTED: i32 = 3;
 
@@ -35,6 +39,11 @@ pub(crate) struct RpcError {
 impl RpcError {
     fn new(code: i32, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), data: None }
+    }
+
+    /// What went wrong, in words.
+    pub(super) fn message(&self) -> &str {
+        &self.message
     }
 
     pub(super) fn parse(message: impl Into<String>) -> Self {
@@ -63,6 +72,11 @@ impl RpcError {
 
     pub(super) fn internal(message: impl Into<String>) -> Self {
         Self::new(INTERNAL, message)
+    }
+
+    /// Blocks below `oldest` were asked for, which this provider doesn't have any more.
+    pub(super) fn pruned(oldest: u64) -> Self {
+        Self::new(PRUNED, format!("pruned history unavailable: the oldest block is {oldest}"))
     }
 
     /// Subscriptions were asked for where nobody can be notified.
@@ -117,6 +131,33 @@ impl From<SubmitError> for RpcError {
         match error {
             SubmitError::State(error) => error.into(),
             refused => Self::server(refused.to_string()),
+        }
+    }
+}
+
+impl From<AmendError> for RpcError {
+    fn from(error: AmendError) -> Self {
+        match error {
+            AmendError::State(error) => error.into(),
+            refused => Self::server(refused.to_string()),
+        }
+    }
+}
+
+impl From<ControlError> for RpcError {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::TooMany { .. } => Self::too_much(error.to_string()),
+            refused => Self::server(refused.to_string()),
+        }
+    }
+}
+
+impl From<TraceError> for RpcError {
+    fn from(error: TraceError) -> Self {
+        match error {
+            TraceError::Read(error) => error.into(),
+            TraceError::Execute(error) => error.into(),
         }
     }
 }

@@ -13,14 +13,14 @@ use serde_json::Value;
 use std::sync::Arc;
 
 /// Wei per gas suggested as a priority fee: nobody competes here, so one gwei is plenty.
-const SUGGESTED_PRIORITY_FEE: u64 = 1_000_000_000;
+pub(super) const SUGGESTED_PRIORITY_FEE: u64 = 1_000_000_000;
 
 /// Wei per blob gas: the protocol's least, since there are no blobs.
 const BLOB_BASE_FEE: u64 = 1;
 
 /// `eth_gasPrice`
 pub(super) fn gas_price(caller: &Caller) -> Result<Value, RpcError> {
-    Ok(quantity(caller.read().latest().next_base_fee() + SUGGESTED_PRIORITY_FEE))
+    Ok(quantity(caller.read().latest()?.next_base_fee() + SUGGESTED_PRIORITY_FEE))
 }
 
 /// `eth_maxPriorityFeePerGas`
@@ -47,7 +47,8 @@ pub(super) fn history(caller: &Caller, arguments: &mut Arguments) -> Result<Valu
         return view::json(FeeHistory::default());
     }
     let oldest_block = newest_number + 1 - count;
-    let blocks = seen.blocks_between(oldest_block, newest_number);
+    let blocks = seen.blocks_where(oldest_block, newest_number, |_| true);
+    let blocks: Vec<_> = blocks.collect::<Result<_, _>>()?;
     let base_fees = blocks.iter().map(|block| block.header.base_fee_per_gas.unwrap_or_default());
     let blob_fees = vec![u128::from(BLOB_BASE_FEE); blocks.len() + 1];
     view::json(FeeHistory {
@@ -56,7 +57,7 @@ pub(super) fn history(caller: &Caller, arguments: &mut Arguments) -> Result<Valu
         base_fee_per_blob_gas: blob_fees,
         blob_gas_used_ratio: vec![0.0; blocks.len()],
         oldest_block,
-        reward: percentiles.map(|percentiles| rewards(blocks, &percentiles)),
+        reward: percentiles.map(|percentiles| rewards(&blocks, &percentiles)),
     })
 }
 

@@ -10,6 +10,7 @@ use super::view;
 use crate::chain::block::Block;
 use crate::chain::limits::{MAX_FILTER_ALTERNATIVES, MAX_LOGS_PER_ANSWER};
 use alloy::rpc::types::{Filter, Log};
+use alloy_consensus::Header;
 use serde_json::{Map, Value};
 use windlass_protocol::B256;
 
@@ -81,17 +82,21 @@ pub(super) fn logs(caller: &Caller, arguments: &mut Arguments) -> Result<Value, 
 pub(super) fn find(seen: &Seen<'_>, query: &LogQuery) -> Result<Vec<Log>, RpcError> {
     let (from, to) = match query.span {
         Span::Block(hash) => {
-            let block = seen.block_by_hash(&hash).ok_or_else(|| RpcError::server("unknown block"))?;
-            return Ok(view::logs(block, &query.filter, false));
+            let block = seen.block_by_hash(&hash)?.ok_or_else(|| RpcError::server("unknown block"))?;
+            check_kept(seen, block.header.number)?;
+            return Ok(seen.faults.distort(view::logs(&block, &query.filter, false)));
         }
         Span::Range { from, to } => (number(seen, &from)?, number(seen, &to)?),
     };
     if from > to {
         return Err(RpcError::server("invalid block range params: fromBlock is after toBlock"));
     }
+    check_kept(seen, from)?;
     let mut logs = Vec::new();
-    for block in seen.blocks_between(from, to) {
-        logs.append(&mut view::logs(block, &query.filter, false));
+    let wanted = |header: &Header| query.filter.matches_bloom(header.logs_bloom);
+    for block in seen.blocks_where(from, to, wanted) {
+        let block = block?;
+        logs.append(&mut view::logs(&block, &query.filter, false));
         if logs.len() > MAX_LOGS_PER_ANSWER {
             return Err(RpcError::too_much(format!(
                 "query exceeds max results {MAX_LOGS_PER_ANSWER}, retry with the range {from}-{}",
@@ -99,12 +104,19 @@ pub(super) fn find(seen: &Seen<'_>, query: &LogQuery) -> Result<Vec<Log>, RpcErr
             )));
         }
     }
-    Ok(logs)
+    Ok(seen.faults.distort(logs))
+}
+
+fn check_kept(seen: &Seen<'_>, number: u64) -> Result<(), RpcError> {
+    match seen.oldest_kept() {
+        oldest if number < oldest => Err(RpcError::pruned(oldest)),
+        _ => Ok(()),
+    }
 }
 
 /// The logs of `block`, as it comes or goes, that a follower with `query` is told of. Tags as bounds say
 /// nothing about blocks to come.
-pub(super) fn follow(_seen: &Seen<'_>, query: &LogQuery, block: &Block, removed: bool) -> Vec<Log> {
+pub(super) fn follow(seen: &Seen<'_>, query: &LogQuery, block: &Block, removed: bool) -> Vec<Log> {
     let number = block.header.number;
     let within = match query.span {
         Span::Block(hash) => block.hash == hash,
@@ -113,7 +125,7 @@ pub(super) fn follow(_seen: &Seen<'_>, query: &LogQuery, block: &Block, removed:
             after && !matches!(to, BlockReference::Number(to) if number > to)
         }
     };
-    if within { view::logs(block, &query.filter, removed) } else { Vec::new() }
+    if within { seen.faults.distort(view::logs(block, &query.filter, removed)) } else { Vec::new() }
 }
 
 /// The height a bound means; it may lie above the newest block.

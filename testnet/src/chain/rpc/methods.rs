@@ -5,7 +5,9 @@
 use super::argument::Arguments;
 use super::caller::Caller;
 use super::error::RpcError;
-use super::{blocks, call, dev, fees, filters, info, logs, send, state, subscriptions};
+use super::{
+    blocks, call, cheat, dev, faults, fees, filters, info, logs, send, sign, state, subscriptions, trace,
+};
 use serde_json::Value;
 
 /// Every method, with the most arguments it takes: counted before it does anything.
@@ -50,10 +52,35 @@ const METHODS: &[(&str, usize)] = &[
     ("eth_blobBaseFee", 0),
     ("eth_feeHistory", 3),
     ("eth_sendRawTransaction", 1),
+    ("eth_sendTransaction", 1),
+    ("eth_sign", 2),
+    ("personal_sign", 3),
+    ("eth_signTypedData_v4", 2),
+    ("eth_createAccessList", 2),
+    ("debug_traceTransaction", 2),
     ("evm_mine", 1),
+    ("evm_snapshot", 0),
+    ("evm_revert", 1),
+    ("evm_setNextBlockTimestamp", 1),
+    ("evm_increaseTime", 1),
+    ("evm_setAutomine", 1),
+    ("evm_setIntervalMining", 1),
+    ("anvil_mine", 2),
+    ("anvil_setBalance", 2),
+    ("anvil_setCode", 2),
+    ("anvil_setNonce", 2),
+    ("anvil_setStorageAt", 3),
+    ("anvil_impersonateAccount", 1),
+    ("anvil_stopImpersonatingAccount", 1),
     ("dev_finalize", 1),
     ("dev_reorg", 2),
+    ("dev_faults", 2),
 ];
+
+/// The names of all JSON-RPC methods that the chain serves.
+pub fn methods() -> impl Iterator<Item = &'static str> {
+    METHODS.iter().map(|(name, _)| *name)
+}
 
 /// How many arguments `method` takes at most; `None` if there is no such method.
 fn most_arguments(method: &str) -> Option<usize> {
@@ -110,9 +137,29 @@ pub(super) fn dispatch(caller: &Caller, method: &str, mut arguments: Arguments) 
         "eth_blobBaseFee" => fees::blob_base_fee(),
         "eth_feeHistory" => fees::history(caller, args),
         "eth_sendRawTransaction" => send::raw(caller, args),
+        "eth_sendTransaction" => send::filled(caller, args),
+        "eth_sign" => sign::eth_sign(args),
+        "personal_sign" => sign::personal_sign(args),
+        "eth_signTypedData_v4" => sign::typed_data(args),
+        "eth_createAccessList" => call::access_list(caller, args),
+        "debug_traceTransaction" => trace::transaction(caller, args),
+        "evm_snapshot" => dev::snapshot(caller),
+        "evm_revert" => dev::revert(caller, args),
+        "evm_setNextBlockTimestamp" => dev::set_next_timestamp(caller, args),
+        "evm_increaseTime" => dev::increase_time(caller, args),
+        "evm_setAutomine" => dev::set_automine(caller, args),
+        "evm_setIntervalMining" => dev::set_interval(caller, args),
+        "anvil_mine" => dev::mine_apart(caller, args),
+        "anvil_setBalance" => cheat::set_balance(caller, args),
+        "anvil_setCode" => cheat::set_code(caller, args),
+        "anvil_setNonce" => cheat::set_nonce(caller, args),
+        "anvil_setStorageAt" => cheat::set_slot(caller, args),
+        "anvil_impersonateAccount" => cheat::impersonate(caller, args),
+        "anvil_stopImpersonatingAccount" => cheat::stop_impersonating(caller, args),
         "evm_mine" => dev::mine(caller, args),
         "dev_finalize" => dev::finalize(caller, args),
         "dev_reorg" => dev::reorg(caller, args),
+        "dev_faults" => faults::set(caller, args),
         _ => Err(RpcError::method_not_found(method)),
     }
 }

@@ -7,9 +7,11 @@ mod argument;
 mod blocks;
 mod call;
 mod caller;
+mod cheat;
 mod dev;
 mod envelope;
 mod error;
+mod faults;
 mod fees;
 mod filters;
 mod info;
@@ -17,15 +19,17 @@ mod logs;
 mod methods;
 mod reference;
 mod send;
+mod sign;
 mod socket;
 mod state;
 mod subscriptions;
+mod trace;
 mod view;
 
-use super::Shared;
 use super::limits::{MAX_CONNECTIONS, MAX_REQUEST_BYTES};
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State, WebSocketUpgrade};
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Path, Request, State, WebSocketUpgrade};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE,
     HOST, ORIGIN, VARY,
@@ -33,9 +37,11 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::post;
 use axum::serve::ListenerExt;
-use caller::{Caller, Service};
+use caller::Caller;
+pub(super) use caller::Service;
+pub use methods::methods;
 use serde_json::Value;
 use std::sync::Arc;
 use tokio::net::TcpListener;
@@ -43,21 +49,19 @@ use tokio::sync::watch;
 use tracing::error;
 use windlass_protocol::Bytes;
 
-/// What WebSockets are served with: what all share, and when to stop.
+/// What connections are served with: what all share, and when to stop.
 type Doors = (Arc<Service>, watch::Receiver<bool>);
 
 /// Serves JSON-RPC on `listener` until told to stop.
-pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+pub(super) async fn serve(listener: TcpListener, service: Arc<Service>, mut stopped: watch::Receiver<bool>) {
     let listener = listener.tap_io(|connection| {
         // A request is one small write; without this each waits for the former's acknowledgement.
         let _ = connection.set_nodelay(true);
     });
-    let service = Service::new(shared);
-    let sockets = Router::new().route("/", get(upgrade)).with_state((service.clone(), stopped.clone()));
     let router = Router::new()
-        .route("/", post(post_request))
-        .with_state(service.clone())
-        .merge(sockets)
+        .route("/", post(post_request).get(upgrade))
+        .route("/faults/{name}", post(post_request).get(upgrade))
+        .with_state((service.clone(), stopped.clone()))
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .layer(middleware::from_fn(guard));
     let stop = async move {
@@ -71,33 +75,75 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stoppe
     let _ = service.connections.acquire_many(MAX_CONNECTIONS as u32).await;
 }
 
+/// The last part of a path with faults; `None` for the root.
+type FaultPath = Option<Path<String>>;
+
 /// A request over HTTP.
-async fn post_request(State(service): State<Arc<Service>>, body: axum::body::Bytes) -> Response {
-    match answer(&Arc::new(Caller::http(service)), body).await {
-        Some(answer) => ([(CONTENT_TYPE, "application/json")], answer).into_response(),
-        None => StatusCode::NO_CONTENT.into_response(),
+async fn post_request(
+    State((service, _)): State<Doors>,
+    path: FaultPath,
+    body: axum::body::Bytes,
+) -> Response {
+    let Ok(name) = fault_name(path) else { return StatusCode::NOT_FOUND.into_response() };
+    match answer(&Arc::new(Caller::http(service, name)), body).await {
+        Ok(Some(answer)) => ([(CONTENT_TYPE, "application/json")], answer).into_response(),
+        Ok(None) => StatusCode::NO_CONTENT.into_response(),
+        // An answer that breaks off: HTTP knows no other way to hang up.
+        Err(Dead) => {
+            let end = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+            let end = futures::stream::once(async { Err::<axum::body::Bytes, _>(end) });
+            Body::from_stream(end).into_response()
+        }
     }
 }
 
 /// A request to go on over WebSocket.
-async fn upgrade(State((service, stopped)): State<Doors>, upgrade: WebSocketUpgrade) -> Response {
+async fn upgrade(
+    State((service, stopped)): State<Doors>,
+    path: FaultPath,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let Ok(name) = fault_name(path) else { return StatusCode::NOT_FOUND.into_response() };
     let Ok(permit) = service.connections.clone().try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many connections: close one\n").into_response();
     };
     let upgrade = upgrade.max_message_size(MAX_REQUEST_BYTES).max_frame_size(MAX_REQUEST_BYTES);
     upgrade.on_upgrade(async move |socket| {
-        socket::run(socket, Caller::socket(service), stopped).await;
+        socket::run(socket, Caller::socket(service, name), stopped).await;
         drop(permit);
     })
 }
 
+fn fault_name(path: FaultPath) -> Result<Option<String>, ()> {
+    match path {
+        Some(Path(name)) if faults::is_name(&name) => Ok(Some(name)),
+        Some(_) => Err(()),
+        None => Ok(None),
+    }
+}
+
+/// Answers one body in this thread.
+pub(super) fn answer_here(service: &Arc<Service>, body: &[u8]) -> Option<String> {
+    let caller = Caller::http(service.clone(), None);
+    envelope::answer(body, |method, arguments| methods::dispatch(&caller, method, arguments))
+}
+
+/// The provider died, by design.
+struct Dead;
+
 /// Answers one body or message, off the async threads. `None` when nobody asked for an answer.
-async fn answer(caller: &Arc<Caller>, body: axum::body::Bytes) -> Option<String> {
-    let caller = caller.clone();
+async fn answer(caller: &Arc<Caller>, body: axum::body::Bytes) -> Result<Option<String>, Dead> {
+    let (caller, faults) = (caller.clone(), caller.faults());
+    if faults.is_dead() {
+        return Err(Dead);
+    }
+    if !faults.answer_delay().is_zero() {
+        tokio::time::sleep(faults.answer_delay()).await;
+    }
     let answered = tokio::task::spawn_blocking(move || {
         envelope::answer(&body, |method, arguments| methods::dispatch(&caller, method, arguments))
     });
-    answered.await.unwrap_or_else(|_| Some(envelope::defect()))
+    Ok(answered.await.unwrap_or_else(|_| Some(envelope::defect())))
 }
 
 /// Turns away pages of other origins: a name that points here (DNS rebinding) by its Host, a script by its

@@ -4,6 +4,7 @@ use super::argument::{Argument, Quantity, parse_quantity};
 use super::caller::Seen;
 use super::error::RpcError;
 use crate::chain::block::Block;
+use crate::chain::state::StateError;
 use serde_json::Value;
 use std::sync::Arc;
 use windlass_protocol::B256;
@@ -99,24 +100,24 @@ impl BlockReference {
     }
 
     /// The block it means; the pending one counts as the newest. `None` if there is none.
-    pub(super) fn find<'a>(&self, seen: &'a Seen<'_>) -> Option<&'a Arc<Block>> {
+    pub(super) fn find(&self, seen: &Seen<'_>) -> Result<Option<Arc<Block>>, StateError> {
         match *self {
             Self::Earliest => seen.block(0),
-            Self::Latest | Self::Pending => Some(seen.latest()),
+            Self::Latest | Self::Pending => seen.latest().map(Some),
             Self::Safe | Self::Finalized => seen.block(seen.finalized()),
             Self::Number(number) => seen.block(number),
             Self::Hash { hash, canonical } => {
-                let block = seen.block_by_hash(&hash)?;
-                (!canonical || seen.is_canonical(&hash)).then_some(block)
+                let fits = !canonical || seen.is_canonical(&hash)?;
+                if fits { seen.block_by_hash(&hash) } else { Ok(None) }
             }
         }
     }
 
     /// The block it means, for calls that can't do without.
-    pub(super) fn require<'a>(&self, seen: &'a Seen<'_>) -> Result<&'a Arc<Block>, RpcError> {
-        match (self.find(seen), self) {
+    pub(super) fn require(&self, seen: &Seen<'_>) -> Result<Arc<Block>, RpcError> {
+        match (self.find(seen)?, self) {
             (Some(block), _) => Ok(block),
-            (None, Self::Hash { hash, canonical: true }) if seen.block_by_hash(hash).is_some() => {
+            (None, Self::Hash { hash, canonical: true }) if seen.block_by_hash(hash)?.is_some() => {
                 Err(RpcError::server(format!("hash {hash} is not currently canonical")))
             }
             (None, _) => Err(RpcError::no_block()),

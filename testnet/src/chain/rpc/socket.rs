@@ -4,13 +4,18 @@
 //! doesn't keep up is dropped. What the messages say is made elsewhere.
 
 use super::caller::Caller;
-use super::{answer, subscriptions};
+use super::subscriptions::{self, News};
+use super::{Dead, answer};
+use crate::chain::feed::Forgotten;
 use crate::chain::limits::SLOW_READER_SECONDS;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tracing::debug;
+
+/// How long to wait before looking again for what a fault holds back.
+const HELD_BACK: Duration = Duration::from_millis(10);
 
 /// Why a connection ends.
 enum End {
@@ -29,7 +34,8 @@ pub(super) async fn run(mut socket: WebSocket, caller: Caller, mut stopped: watc
             End::Told { code: close_code::AWAY, reason: "the chain stops" }
         }
     };
-    caller.service.filters().forget_owner(caller.owner());
+    // Off the async threads: that lock is held while the chain is read.
+    let _ = tokio::task::spawn_blocking(move || caller.service.filters().forget_owner(caller.owner())).await;
     if let End::Told { code, reason } = end {
         debug!(reason, "closing a connection");
         let close = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
@@ -39,10 +45,13 @@ pub(super) async fn run(mut socket: WebSocket, caller: Caller, mut stopped: watc
 }
 
 async fn serve(socket: &mut WebSocket, caller: &Arc<Caller>) -> End {
-    let (mut position, mut happened) = {
-        let ledger = caller.shared().read();
+    let asker = caller.clone();
+    let begin = tokio::task::spawn_blocking(move || {
+        let ledger = asker.shared().read();
         (ledger.feed.end(), ledger.feed.watch())
-    };
+    });
+    let Ok((mut position, mut happened)) = begin.await else { return End::Quiet };
+    let mut held_back = false;
     loop {
         tokio::select! {
             message = socket.recv() => {
@@ -50,37 +59,53 @@ async fn serve(socket: &mut WebSocket, caller: &Arc<Caller>) -> End {
                     Some(Ok(Message::Text(text))) => answer(caller, text.into()).await,
                     Some(Ok(Message::Binary(bytes))) => answer(caller, bytes).await,
                     // The library answers pings itself.
-                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => None,
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(None),
                     Some(Ok(Message::Close(_))) | None => return End::Quiet,
                     Some(Err(_)) => {
                         return End::Told { code: close_code::SIZE, reason: "a message too large, or no message at all" };
                     }
                 };
-                if let Some(reply) = reply && let Err(end) = send(socket, reply).await {
-                    return end;
+                match reply {
+                    Ok(Some(reply)) => {
+                        if let Err(end) = send(socket, reply).await {
+                            return end;
+                        }
+                    }
+                    Ok(None) => {}
+                    Err(Dead) => return End::Quiet,
                 }
             }
             _ = happened.changed() => {}
+            // What a fault holds back comes when its time has come, which nothing else announces.
+            () = tokio::time::sleep(HELD_BACK), if held_back => {}
         }
-        if let Err(end) = tell(socket, caller, &mut position).await {
-            return end;
-        }
+        held_back = match tell(socket, caller, &mut position).await {
+            Ok(held_back) => held_back,
+            Err(end) => return end,
+        };
     }
 }
 
-/// Sends all that is new.
-async fn tell(socket: &mut WebSocket, caller: &Caller, position: &mut u64) -> Result<(), End> {
+/// Sends all that is new. Gives whether a fault holds more back.
+async fn tell(socket: &mut WebSocket, caller: &Arc<Caller>, position: &mut u64) -> Result<bool, End> {
     loop {
-        let before = *position;
-        let Ok(messages) = subscriptions::notifications(caller, position) else {
-            return Err(End::Told { code: close_code::POLICY, reason: "too slow: events were missed" });
+        let (asker, from) = (caller.clone(), *position);
+        // Off the async threads: whoever makes many blocks holds the chain's lock for long.
+        let news = tokio::task::spawn_blocking(move || subscriptions::news(&asker, from)).await;
+        let News { messages, position: up_to, held_back } = match news {
+            Ok(Ok(news)) => news,
+            Ok(Err(Forgotten)) => {
+                return Err(End::Told { code: close_code::POLICY, reason: "too slow: events were missed" });
+            }
+            Err(_) => return Err(End::Quiet),
         };
         for message in messages {
             send(socket, message).await?;
         }
-        if *position == before {
-            return Ok(());
+        if up_to == *position {
+            return Ok(held_back);
         }
+        *position = up_to;
     }
 }
 

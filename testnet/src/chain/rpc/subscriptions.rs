@@ -89,29 +89,38 @@ pub(super) fn unsubscribe(caller: &Caller, arguments: &mut Arguments) -> Result<
     }
 }
 
-/// What is new for `caller` from `position` on, as messages; moves `position` on. Not all at once: whoever
-/// gets an answer that isn't empty asks again.
-pub(super) fn notifications(caller: &Caller, position: &mut u64) -> Result<Vec<String>, Forgotten> {
-    let Some(connection) = &caller.connection else { return Ok(Vec::new()) };
+/// What is new for a connection.
+pub(super) struct News {
+    pub(super) messages: Vec<String>,
+    /// Up to where it was looked.
+    pub(super) position: u64,
+    /// Whether a fault holds something back that will be told later.
+    pub(super) held_back: bool,
+}
+
+/// What is new for `caller` from `position` on. Not all at once: whoever gets further asks again.
+pub(super) fn news(caller: &Caller, position: u64) -> Result<News, Forgotten> {
+    let mut news = News { messages: Vec::new(), position, held_back: false };
+    let Some(connection) = &caller.connection else { return Ok(news) };
     let subscriptions = connection.subscriptions();
     let seen = caller.read();
+    news.held_back = seen.hides_events();
     if subscriptions.by_id.is_empty() {
-        *position = seen.feed_end();
-        return Ok(Vec::new());
+        news.position = seen.feed_end().max(position);
+        return Ok(news);
     }
-    let mut messages = Vec::new();
-    for event in seen.events(*position)?.take(MAX_EVENTS_PER_TURN) {
+    for event in seen.events(position)?.take(MAX_EVENTS_PER_TURN) {
         for (id, subscription) in &subscriptions.by_id {
-            if subscription.since <= *position {
-                subscription.tell(id, &seen, event, &mut messages);
+            if subscription.since <= news.position {
+                subscription.tell(id, &seen, event, &mut news.messages);
             }
         }
-        *position += 1;
-        if messages.len() >= MAX_EVENTS_PER_TURN {
+        news.position += 1;
+        if news.messages.len() >= MAX_EVENTS_PER_TURN {
             break;
         }
     }
-    Ok(messages)
+    Ok(news)
 }
 
 impl Subscription {

@@ -1,0 +1,78 @@
+//! The chains that are measured, as processes of their own.
+//!
+//! Owns starting one and what it costs in memory and on disk.
+
+use crate::client::Client;
+use anyhow::{Context, Result};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// The program that is measured: the one this benchmark was built with.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_windlass-testnet");
+
+/// A running chain. Killed when dropped.
+pub struct Server {
+    child: Child,
+    pub url: String,
+}
+
+impl Server {
+    /// The embedded chain, with these arguments besides.
+    pub async fn embedded(arguments: &[&str]) -> Result<Self> {
+        let mut command = Command::new(PROGRAM);
+        command.args(["chain", "--json", "--port", "0"]).args(arguments);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let stdout = child.stdout.take().context("stdout is piped")?;
+        let line = BufReader::new(stdout).lines().next_line().await?.context("the chain did not start")?;
+        let ready: serde_json::Value = serde_json::from_str(&line)?;
+        let url = ready["rpc_url"].as_str().context("no URL")?.to_owned();
+        Ok(Self { child, url })
+    }
+
+    /// anvil, with these arguments besides.
+    pub async fn anvil(program: &Path, arguments: &[&str]) -> Result<Self> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
+        let mut command = Command::new(program);
+        command.args(["--silent", "--port", &port, "--gas-limit", "60000000"]).args(arguments);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn()?;
+        let url = format!("http://127.0.0.1:{port}");
+        Client::connect_within(&url, Duration::from_secs(20)).await?;
+        Ok(Self { child, url })
+    }
+
+    /// A connection to it.
+    pub async fn connect(&self) -> Result<Client> {
+        Client::connect(&self.url).await
+    }
+
+    /// Its resident memory, in MiB.
+    pub fn memory(&self) -> Result<f64> {
+        memory(self.child.id().context("it has ended")?)
+    }
+
+    /// Ends it as kill -9 does.
+    pub async fn kill(mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
+    }
+}
+
+/// A process's resident memory, in MiB.
+pub fn memory(process: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
+}
+
+/// What a directory takes on disk, in MiB.
+pub fn disk(directory: &Path) -> Result<f64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { (disk(&entry.path())? * 1048576.0) as u64 } else { metadata.len() };
+    }
+    Ok(bytes as f64 / 1048576.0)
+}
