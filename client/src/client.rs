@@ -3,7 +3,7 @@
 use crate::{
     ask::{Answer, AskError, Asker, Verifier},
     clock::{Clock, SystemClock},
-    guard::Guard,
+    guard::{Guard, Own},
     heads::{self, HeadStore, Heads, MemoryHeadStore},
     keep,
     limits::{INBOUND_QUEUE, PUBLISH_DEADLINE, RESERVATIONS, SHUTDOWN, WATCHED_NODES},
@@ -205,6 +205,13 @@ pub(crate) struct Core {
     pub(crate) own: DeviceId,
     pub(crate) key: SecretKey,
     pub(crate) direct: bool,
+}
+
+impl Core {
+    /// This device and the key it acts with.
+    pub(crate) fn own(&self) -> Own {
+        (self.own, self.key.address())
+    }
 }
 
 /// A device's light client. All methods take `&self`: share it in an [`Arc`].

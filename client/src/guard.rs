@@ -40,22 +40,31 @@ pub struct Authorization {
 #[derive(Debug, Clone)]
 pub(crate) enum Rule {
     /// Somebody opened a service of ours.
-    Inbound { policy: Arc<Policy>, service: Service, own: DeviceId, key: KeyAddress, claim: Claim },
-    /// We opened a service of `target`'s; `own` is our id if we are enrolled.
-    Outbound { target: DeviceId, key: KeyAddress, own: Option<DeviceId>, max_age: u64 },
+    Inbound { policy: Arc<Policy>, service: Service, own: Own, key: KeyAddress, claim: Claim },
+    /// We opened a service of `target`'s; `own` is who we are if we are enrolled.
+    Outbound { target: DeviceId, key: KeyAddress, own: Option<Own>, max_age: u64 },
 }
+
+/// This device, and the key it acts with: rotated away, it is nobody's.
+pub(crate) type Own = (DeviceId, KeyAddress);
 
 impl Rule {
     fn judge(&self, evidence: &Evidence, now: u64) -> Result<Authorisation, Refusal> {
         match self {
             Self::Inbound { policy, service, own, key, claim } => {
-                let ask = Ask { policy, service: *service, own: *own, key: *key, claim: *claim };
+                let (own, own_key) = *own;
+                let ask = Ask { policy, service: *service, own, own_key, key: *key, claim: *claim };
                 authorise(&ask, evidence, now)
             }
             Self::Outbound { target, key, own, max_age } => {
                 authorise_callee(*target, *key, *own, *max_age, evidence, now)
             }
         }
+    }
+
+    /// Whether this is a caller's stream to `service` of ours.
+    fn serves(&self, wanted: Service) -> bool {
+        matches!(self, Self::Inbound { service, .. } if *service == wanted)
     }
 
     fn max_age(&self) -> u64 {
@@ -225,6 +234,19 @@ impl Guard {
         };
         self.touched();
         Ok(Admission { guard: self.clone(), id })
+    }
+
+    /// Ends the accepted streams of a service that is published no more.
+    pub(crate) fn withdraw(&self, service: Service) {
+        let withdrawn: Vec<_> = {
+            let mut guarded = self.lock();
+            let State { live, .. } = &mut *guarded;
+            let accepted = live.extract_if(.., |_, live| live.rule.serves(service));
+            let withdrawn: Vec<Live> = accepted.map(|(_, live)| live).collect();
+            withdrawn.iter().for_each(|live| guarded.release(&live.authorisation.slots));
+            withdrawn.into_iter().map(|live| (live.pipe, Refusal::Withdrawn)).collect()
+        };
+        self.end(withdrawn);
     }
 
     /// Whether another stream could live.

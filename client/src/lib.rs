@@ -42,6 +42,7 @@ mod backoff;
 mod claim;
 mod client;
 mod clock;
+mod desk;
 mod guard;
 mod heads;
 mod keep;

@@ -4,7 +4,7 @@
 //! it stops it closes what is connected, so that bytes already written still arrive.
 
 use crate::{
-    limits::{COMMANDS, DRAIN},
+    limits::{CIRCUITS, COMMANDS, DRAIN},
     pool::Node,
 };
 use futures::StreamExt;
@@ -17,10 +17,11 @@ use windlass_p2p::Control;
 use windlass_p2p::swarm::{DeviceBehaviour, DeviceEvent, close_if_dead};
 
 /// How a reservation stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reserved {
     Asked,
-    Granted,
+    /// Granted, with the circuits that the node says lead here.
+    Granted(Vec<Multiaddr>),
     Lost,
 }
 
@@ -152,9 +153,11 @@ impl Task {
     fn on_event(&mut self, event: SwarmEvent<DeviceEvent>) {
         match event {
             SwarmEvent::NewListenAddr { listener_id, address } => match self.reservations.get(&listener_id) {
-                Some(reservation) => {
-                    reservation.send_replace(Reserved::Granted);
-                }
+                Some(reservation) => reservation.send_modify(|state| match state {
+                    Reserved::Granted(circuits) if circuits.len() < CIRCUITS => circuits.push(address),
+                    Reserved::Granted(_) => {}
+                    _ => *state = Reserved::Granted(vec![address]),
+                }),
                 None => self.direct.send_modify(|direct| direct.push(address)),
             },
             // A reservation's address doesn't stand among the direct ones.

@@ -14,7 +14,7 @@ use windlass_client::{
 use windlass_protocol::{
     B256,
     grant::{GrantService, GrantTarget, Grantee, grant_id, parties_hash},
-    record::DeviceStatus,
+    record::{DeviceRecord, DeviceStatus},
     slot::Slot,
 };
 
@@ -145,7 +145,8 @@ async fn a_callers_own_standing_is_judged_before_anybody_is_dialled() {
     let impostor = builder.device_id(device(21)).start().await.unwrap();
     scene.world.set_status(device(21), DeviceStatus::Active);
     let error = impostor.open(&lamp(), SERVICE).await.unwrap_err();
-    assert!(matches!(error, OpenError::Refused { refusal: Some(Refusal::NotItsKey), .. }), "{error}");
+    assert!(matches!(error, OpenError::NotOurKey { device: id } if id == device(21)), "{error}");
+    assert!(error.is_proven_no());
 }
 
 #[tokio::test]
@@ -240,6 +241,109 @@ async fn revoking_the_publisher_cuts_the_stream_on_both_ends() {
     assert_eq!(near_end.await, Ended::Denied(Refusal::Revoked));
     // A publisher without standing has nothing to grant with.
     assert_eq!(far_end.await, Ended::Denied(Refusal::Stale));
+}
+
+/// A fixed bug: behind a half that was closed already, a cut looked like an orderly end, or like nothing at all.
+#[tokio::test]
+async fn a_cut_is_told_as_a_cut_whichever_halves_are_closed() {
+    for (near_closed, far_closed) in [(false, false), (true, false), (false, true)] {
+        for revoked in [true, false] {
+            let mut scene = Scene::new(Policy::default()).await;
+            let caller = scene.caller(21).await;
+            let (mut near, mut far) = scene.connect(&caller).await;
+            far.write_all(b"half of the answer").await.unwrap();
+            far.flush().await.unwrap();
+            let mut start = [0; 18];
+            near.read_exact(&mut start).await.unwrap();
+            if near_closed {
+                near.shutdown().await.unwrap();
+                assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
+            }
+            if far_closed {
+                far.shutdown().await.unwrap();
+                assert_eq!(near.read(&mut [0]).await.unwrap(), 0);
+            }
+            // The caller doesn't watch its own grant, so only the other side's cut can end its stream.
+            if revoked {
+                let parties = parties_hash(
+                    GrantTarget::Device(device(20)),
+                    Grantee::Device(device(21)),
+                    GrantService::One(SERVICE),
+                );
+                let ended = far.ended();
+                scene.world.mine([(Slot::Grant(grant_id(7, parties)), B256::ZERO)]);
+                assert_eq!(ended.await, Ended::Denied(Refusal::NoGrant));
+            } else {
+                drop(far);
+            }
+            let case = format!("near closed: {near_closed}, far closed: {far_closed}, revoked: {revoked}");
+            if !far_closed {
+                assert_eq!(read_error(&mut near).await, io::ErrorKind::ConnectionReset, "{case}");
+            }
+            if !near_closed {
+                let written = async {
+                    loop {
+                        if let Err(error) = near.write_all(&[7; 4_096]).await {
+                            return error.kind();
+                        }
+                    }
+                };
+                assert_eq!(written.await, io::ErrorKind::ConnectionReset, "{case}");
+            }
+            assert_eq!(near.end_reason(), None, "{case}");
+        }
+    }
+}
+
+/// A fixed bug: whoever waited for a stream's end kept it open after it was dropped.
+#[tokio::test]
+async fn waiting_for_the_end_of_a_stream_does_not_keep_it_open() {
+    let mut scene = Scene::new(Policy::default()).await;
+    let caller = scene.caller(21).await;
+    let (near, mut far) = scene.connect(&caller).await;
+    let waiting = tokio::spawn(near.ended());
+    drop(near);
+    assert_eq!(read_error(&mut far).await, io::ErrorKind::ConnectionReset);
+    assert!(!waiting.is_finished());
+    waiting.abort();
+}
+
+#[tokio::test]
+async fn withdrawing_a_service_cuts_its_streams_and_no_others() {
+    let mut scene = Scene::new(Policy::default()).await;
+    let elsewhere = Service::Stream(9);
+    let policy = mode(Mode::Private { grants: false, list: vec![Listed::Device(device(21))] });
+    let mut other = scene.publisher.publish(elsewhere, policy).await.unwrap();
+    let caller = scene.caller(21).await;
+    let (mut near, mut far) = scene.connect(&caller).await;
+    let lamp = lamp();
+    let (kept, far_kept) = tokio::join!(caller.open(&lamp, elsewhere), other.accept());
+    let (mut kept, mut far_kept) = (kept.unwrap(), far_kept.unwrap());
+    drop(scene.publication);
+    assert_eq!(far.ended().await, Ended::Denied(Refusal::Withdrawn));
+    assert_eq!(read_error(&mut far).await, io::ErrorKind::ConnectionAborted);
+    assert_eq!(read_error(&mut near).await, io::ErrorKind::ConnectionReset);
+    kept.write_all(b"still here").await.unwrap();
+    kept.shutdown().await.unwrap();
+    let mut bytes = Vec::new();
+    far_kept.read_to_end(&mut bytes).await.unwrap();
+    assert_eq!(bytes, b"still here");
+    // Published anew, it has nothing to do with what was cut.
+    scene.publication = scene.publisher.publish(SERVICE, Policy::default()).await.unwrap();
+    let (_near, far) = scene.connect(&caller).await;
+    assert_eq!(far.end_reason(), None);
+}
+
+#[tokio::test]
+async fn rotating_the_publishers_key_away_ends_what_it_accepted() {
+    let mut scene = Scene::new(mode(Mode::Public)).await;
+    let caller = scene.caller(21).await;
+    let (_near, far) = scene.connect(&caller).await;
+    let ended = far.ended();
+    let slot = Slot::Device(device(20));
+    let record = DeviceRecord::decode(&scene.world.tip().value(slot)).unwrap().unwrap();
+    scene.world.mine([(slot, DeviceRecord { key: key(77).address(), ..record }.encode())]);
+    assert_eq!(ended.await, Ended::Denied(Refusal::Stale));
 }
 
 #[tokio::test]

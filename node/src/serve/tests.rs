@@ -87,6 +87,7 @@ fn open_question() -> Question {
 
 fn route(mirror: &Mirror, seed: u8, seq: u64) -> SignedRoute {
     let relay: Multiaddr = "/ip4/127.0.0.1/tcp/4001".parse().unwrap();
+    let relay = relay.with(Protocol::P2p(identity::peer_id_of(&testing::key(1).public_key())));
     let route = Route {
         chain_id: mirror.spec.chain_id,
         genesis_hash: mirror.spec.genesis_hash,
