@@ -256,3 +256,48 @@ async fn publish_to(core: &Core, node: &Node, request: &[u8]) -> bool {
     core.asker.pool.rejected(node, &rejection);
     false
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::pool::NodePool;
+    use libp2p::multiaddr::multiaddr;
+    use std::net::Ipv4Addr;
+
+    fn node() -> Arc<Node> {
+        let key = windlass_protocol::SecretKey::from_bytes(&[5; 32]).unwrap().public_key();
+        let peer = windlass_p2p::identity::peer_id_of(&key);
+        let dialled = multiaddr!(Ip4(Ipv4Addr::LOCALHOST), Tcp(4001u16)).with(Protocol::P2p(peer));
+        NodePool::new(vec![dialled]).unwrap().ranked().remove(0)
+    }
+
+    fn circuit(relay: &Multiaddr) -> Multiaddr {
+        relay.clone().with(Protocol::P2pCircuit).with(Protocol::P2p(PeerId::random()))
+    }
+
+    /// A fixed bug: a device that reached its node by a way of its own told everybody to take that way.
+    #[test]
+    fn callers_are_sent_where_the_node_says_it_is() {
+        let node = node();
+        let public: Multiaddr = format!("/ip4/192.0.2.7/tcp/4001/p2p/{}", node.peer).parse().unwrap();
+        let named: Multiaddr = format!("/dns4/node.example/tcp/4001/p2p/{}", node.peer).parse().unwrap();
+        let local = node.multiaddr();
+        let chosen = |relays: &[&Multiaddr]| {
+            relay_multiaddrs(&relays.iter().map(|relay| circuit(relay)).collect::<Vec<_>>(), &node)
+        };
+        assert_eq!(chosen(&[&public]), [public.clone()]);
+        assert_eq!(chosen(&[&public, &public, &named]), [public.clone(), named.clone()]);
+        // One that is known to work goes first, and a few are enough.
+        assert_eq!(chosen(&[&public, &named, &local]), [local.clone(), public.clone()]);
+        // A node that says nothing of use is where it was reached.
+        let elsewhere: Multiaddr = format!("/ip4/192.0.2.8/tcp/1/p2p/{}", PeerId::random()).parse().unwrap();
+        let nameless: Multiaddr = "/ip4/192.0.2.8/tcp/1".parse().unwrap();
+        let long = format!("/dns4/{}.example/tcp/1/p2p/{}", "x".repeat(90), node.peer).parse().unwrap();
+        let forged = Multiaddr::from(Protocol::Dns4("x\n\u{1b}[2K".into()));
+        let forged = forged.with(Protocol::Tcp(1)).with(Protocol::P2p(node.peer));
+        for relay in [&elsewhere, &nameless, &long, &forged, &Multiaddr::empty()] {
+            assert_eq!(chosen(&[relay]), [local.clone()], "{relay:?}");
+        }
+    }
+}

@@ -93,8 +93,7 @@ impl Rejection {
     pub fn is_lie(&self) -> bool {
         match self {
             Self::Malformed(_) | Self::Unproven(_) | Self::Conflict { .. } => true,
-            Self::Route(_) | Self::Unasked(_) => true,
-            Self::TooMany => false,
+            Self::Route(_) | Self::Unasked(_) | Self::TooMany => true,
             Self::Unreachable(_) | Self::Silent { .. } | Self::Broken(_) | Self::Declined { .. } => false,
             Self::Older { .. } | Self::TooOld { .. } | Self::Untimely(_) => false,
         }

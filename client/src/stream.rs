@@ -114,8 +114,8 @@ fn remember(place: &mut Option<Waker>, cx: &Context<'_>) {
 /// Reading gives `Ok(0)` only after the other side's own mark of its end, and then all it wrote before has been
 /// read; shutting down the writer sends ours and leaves reading open. Where this side ended the stream, reading and
 /// writing fail with [`io::ErrorKind::ConnectionAborted`] around an [`Ended`]; where the other side or the network cut
-/// it, whichever half was closed by then, with [`io::ErrorKind::ConnectionReset`]. Dropping a stream before both sides
-/// are shut down cuts it: what was written and not shut down is told as unfinished.
+/// it, whichever half was closed by then, with [`io::ErrorKind::ConnectionReset`]. Dropping a stream that isn't shut
+/// down cuts it; the other side is told that what it read is unfinished. Flush or shut down after the last write.
 pub struct Stream {
     pipe: Arc<Pipe>,
     admission: Admission,

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use std::{io, sync::Arc};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use windlass_client::{
-    Client, Ended, Listed, Mode, OpenError, Path, Policy, Publication, PublishError, Refusal, Service,
+    Client, Clock, Ended, Listed, Mode, OpenError, Path, Policy, Publication, PublishError, Refusal, Service,
     Stream, Target,
 };
 use windlass_protocol::{
@@ -367,6 +367,47 @@ async fn a_node_that_pushes_what_nobody_asked_for_is_replaced() {
     let ended = far.ended();
     scene.world.set_status(device(21), DeviceStatus::Revoked);
     assert_eq!(ended.await, Ended::Denied(Refusal::Revoked));
+}
+
+#[tokio::test]
+async fn a_node_that_tells_the_same_again_and_again_is_replaced() {
+    let manners = [Manner::Repeats, Manner::Repeats, Manner::Honest];
+    let mut scene = Scene::with(Policy::default(), &manners).await;
+    let caller = scene.caller(21).await;
+    let (_near, far) = scene.connect(&caller).await;
+    scene.nodes[2].watches(Slot::Device(device(21))).await;
+    let ended = far.ended();
+    scene.world.set_status(device(21), DeviceStatus::Revoked);
+    assert_eq!(ended.await, Ended::Denied(Refusal::Revoked));
+}
+
+/// A clock ahead of the others by less than they tolerate.
+struct Ahead;
+
+impl Clock for Ahead {
+    fn unix_millis(&self) -> u64 {
+        (now() + 40) * 1_000
+    }
+}
+
+/// A fixed bug: nodes keep the route with the highest number, so one that was signed after the clock had gone back
+/// was kept by nobody, and nobody was told.
+#[tokio::test]
+async fn a_device_whose_clock_went_back_is_found_where_it_is_now() {
+    let world = World::new();
+    let mut nodes = vec![FakeNode::start(&world, 10, Manner::Honest).await];
+    nodes.push(FakeNode::start(&world, 11, Manner::Honest).await);
+    let ahead = Client::builder(world.spec.clone(), key(20)).nodes([nodes[0].multiaddr.clone()]).clock(Ahead);
+    let before = ahead.start().await.unwrap();
+    let publication = before.publish(SERVICE, Policy::default()).await.unwrap();
+    let seq = nodes[0].newer_route(device(20), 0).await;
+    assert!(seq > now() * 1_000 + 20_000);
+    drop(publication);
+    before.shutdown().await;
+
+    let publisher = start(&world, &nodes, 20).await;
+    let _publication = publisher.publish(SERVICE, Policy::default()).await.unwrap();
+    nodes[0].newer_route(device(20), seq).await;
 }
 
 #[tokio::test]

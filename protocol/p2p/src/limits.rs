@@ -44,12 +44,17 @@ pub const ADDRESSES_PER_DIAL: usize = 16;
 /// (RFC 8305 recommends 250 ms between attempts).
 pub const DIRECT_HEAD_START: Duration = Duration::from_millis(250);
 
-/// Streams of all kinds on one connection. yamux drops the whole connection beyond it, so it covers
-/// what we open, what we accept, and 256 more for identify, ping, and the circuits that a relay runs
-/// through its connection to a device. It doesn't bound what a peer can make us buffer: yamux lets a stream's window
-/// grow from 256 KiB while it is read, to 1 GiB over all streams of a connection, and libp2p offers no way to say less.
-/// A peer fills only what we have read as much of before; who is let in at all is bounded by the connections.
-pub const MUXED_STREAMS: usize = STREAMS_PER_PEER + INBOUND_PER_CONNECTION + 256;
+/// Streams of all kinds on one connection. yamux drops the whole connection beyond it, and with a relay's connection
+/// every circuit through it; so it covers all there can be: what we open, what we accept, one for each circuit that a
+/// device holds, accepts or dials through one relay, and 256 more for identify, ping and what has just ended.
+///
+/// It doesn't bound what a peer can make us buffer: yamux lets a stream's window grow from 256 KiB while it is read, to
+/// 1 GiB over all streams of a connection, and libp2p offers no way to say less. A peer fills only what we have read as
+/// much of before; who is let in at all is bounded by the connections.
+pub const MUXED_STREAMS: usize = STREAMS_PER_PEER + INBOUND_PER_CONNECTION + CIRCUITS_PER_DEVICE + 256;
+
+/// Circuits that one device can have through one relay, those under way included: its connections, and what becomes one.
+const CIRCUITS_PER_DEVICE: usize = (DEVICE_CONNECTIONS + PENDING_HANDSHAKES + PENDING_DIALS) as usize;
 
 /// Time for a transport to connect, authenticate and agree on a muxer.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
