@@ -87,7 +87,8 @@ impl Desk {
             return Some(own.oldest.1);
         }
         let full = self.places.len() >= JUDGING;
-        let most = silent.values().filter(|_| full).max_by_key(|silent| (silent.count, u64::MAX - silent.oldest.0));
+        let most =
+            silent.values().filter(|_| full).max_by_key(|silent| (silent.count, u64::MAX - silent.oldest.0));
         most.map(|silent| silent.oldest.1)
     }
 
@@ -111,7 +112,10 @@ mod tests {
     use std::{future::pending, sync::mpsc};
 
     /// Work that says nothing; tells its number when it is dropped.
-    fn mute(number: usize, left: &mpsc::Sender<usize>) -> impl FnOnce(Heard) -> futures::future::BoxFuture<'static, ()> {
+    fn mute(
+        number: usize,
+        left: &mpsc::Sender<usize>,
+    ) -> impl FnOnce(Heard) -> futures::future::BoxFuture<'static, ()> {
         struct Leaves(usize, mpsc::Sender<usize>);
         impl Drop for Leaves {
             fn drop(&mut self) {

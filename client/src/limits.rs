@@ -107,6 +107,9 @@ pub const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 /// Longest pause between attempts: ten thousand devices that come back are spread over it.
 pub const BACKOFF_LONGEST: Duration = Duration::from_secs(30);
 
+/// Events kept for an owner that hasn't taken them; the oldest are lost beyond. A power of two.
+pub const EVENTS: usize = 256;
+
 /// Commands waiting for the network task: a few per reservation.
 pub const COMMANDS: usize = 64;
 

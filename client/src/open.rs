@@ -87,7 +87,9 @@ pub enum OpenError {
         device: DeviceId,
     },
     /// The key this client acts with is not, or not any more, its device's.
-    #[error("this key is not device {device}'s: use the device's current key, or state the device this key is of")]
+    #[error(
+        "this key is not device {device}'s: use the device's current key, or state the device this key is of"
+    )]
     NotOurKey {
         /// This device.
         device: DeviceId,

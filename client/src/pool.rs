@@ -4,6 +4,7 @@
 //! behind those that didn't, the rest go by measured latency.
 
 use crate::{
+    events::{Event, Teller},
     limits::{NODES, UNMEASURED},
     refused::{RefusedNode, Rejection},
 };
@@ -55,7 +56,9 @@ impl Node {
         if multiaddr.iter().any(|part| part == Protocol::P2pCircuit) {
             return Err(NodeError::Relayed(multiaddr));
         }
-        let named = |part| matches!(part, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_));
+        let named = |part| {
+            matches!(part, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_))
+        };
         if multiaddr.iter().any(named) {
             return Err(NodeError::HostName(multiaddr));
         }
@@ -130,10 +133,11 @@ impl Score {
 pub(crate) struct NodePool {
     nodes: Vec<Arc<Node>>,
     scores: Mutex<Vec<Score>>,
+    teller: Teller,
 }
 
 impl NodePool {
-    pub(crate) fn new(multiaddrs: Vec<Multiaddr>) -> Result<Self, NodeError> {
+    pub(crate) fn new(multiaddrs: Vec<Multiaddr>, teller: Teller) -> Result<Self, NodeError> {
         match multiaddrs.len() {
             0 => return Err(NodeError::None),
             count if count > NODES => return Err(NodeError::TooMany(count)),
@@ -148,7 +152,7 @@ impl NodePool {
             nodes.push(Arc::new(node));
         }
         let scores = Mutex::new(vec![Score::default(); nodes.len()]);
-        Ok(Self { nodes, scores })
+        Ok(Self { nodes, scores, teller })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -175,6 +179,7 @@ impl NodePool {
     /// Its answer was not taken.
     pub(crate) fn rejected(&self, node: &Node, reason: &Rejection) {
         tracing::warn!(node = %node.address, peer = %node.peer, multiaddr = %node.dial, %reason, "refused a node");
+        self.teller.tell(|| Event::NodeRefused(node.refused(reason.clone())));
         self.score(node, |score| match reason {
             Rejection::Older { .. } => {}
             reason if reason.is_lie() => score.lied = true,
@@ -244,7 +249,7 @@ mod tests {
     }
 
     fn pool() -> Arc<NodePool> {
-        Arc::new(NodePool::new((1..=3).map(multiaddr).collect()).unwrap())
+        Arc::new(NodePool::new((1..=3).map(multiaddr).collect(), Teller::default()).unwrap())
     }
 
     fn order(pool: &NodePool) -> Vec<Multiaddr> {
@@ -314,7 +319,7 @@ mod tests {
 
     #[test]
     fn impossible_nodes_are_refused_by_name() {
-        let parse = |text: &str| NodePool::new(vec![text.parse().unwrap()]).map(drop);
+        let parse = |text: &str| NodePool::new(vec![text.parse().unwrap()], Teller::default()).map(drop);
         assert!(matches!(parse("/ip4/127.0.0.1/tcp/1"), Err(NodeError::NoPeerId(_))));
         let ed25519 = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
         assert!(matches!(parse(ed25519), Err(NodeError::KeyType(_))));
@@ -324,9 +329,12 @@ mod tests {
             let error = parse(&format!("/{host}/node.example/tcp/1/p2p/{peer}")).unwrap_err();
             assert!(matches!(error, NodeError::HostName(_)), "{error}");
         }
-        assert_eq!(NodePool::new(vec![]).map(drop), Err(NodeError::None));
-        let twice = NodePool::new(vec![multiaddr(1), multiaddr(1)]).map(drop);
+        assert_eq!(NodePool::new(vec![], Teller::default()).map(drop), Err(NodeError::None));
+        let twice = NodePool::new(vec![multiaddr(1), multiaddr(1)], Teller::default()).map(drop);
         assert!(matches!(twice, Err(NodeError::Repeated(_))));
-        assert_eq!(NodePool::new(vec![multiaddr(1); 33]).map(drop), Err(NodeError::TooMany(33)));
+        assert_eq!(
+            NodePool::new(vec![multiaddr(1); 33], Teller::default()).map(drop),
+            Err(NodeError::TooMany(33))
+        );
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     claim::verify_staple,
     client::Core,
     desk::{Desk, Heard},
+    events::Event,
     guard::{Guard, Held, Rule},
     limits::{ACCEPT_QUEUE, OPEN_DEADLINE, PUBLICATIONS},
     refused::{RefusedNode, listed},
@@ -283,6 +284,8 @@ async fn serve(core: &Core, mut stream: PeerStream, heard: &Heard) -> Result<(),
         Err(refusal) => {
             // Strangers can have this said as often as they like, so it is not for every log.
             tracing::debug!(caller = %device, service = %open.service, %refusal, "refused a caller");
+            let (caller, service) = (device, open.service);
+            core.teller.tell(|| Event::CallerRefused { caller, service, refusal });
             write_frame(&mut stream, &wire::encode(&Reply::Refused(refusal))).await?;
             // Closing lets the reply arrive; dropping alone would reset the stream.
             return Ok(futures::AsyncWriteExt::close(&mut stream).await.map_err(FrameError::Io)?);

@@ -269,7 +269,7 @@ mod tests {
         let key = windlass_protocol::SecretKey::from_bytes(&[5; 32]).unwrap().public_key();
         let peer = windlass_p2p::identity::peer_id_of(&key);
         let dialled = multiaddr!(Ip4(Ipv4Addr::LOCALHOST), Tcp(4001u16)).with(Protocol::P2p(peer));
-        NodePool::new(vec![dialled]).unwrap().ranked().remove(0)
+        NodePool::new(vec![dialled], crate::events::Teller::default()).unwrap().ranked().remove(0)
     }
 
     fn circuit(relay: &Multiaddr) -> Multiaddr {

@@ -8,7 +8,8 @@ use crate::{
     backoff::Backoff,
     client::Core,
     limits::{
-        NODE_DEADLINE, WATCH_CHANGE_PAUSE, WATCH_DROPPED, WATCH_LINGER, WATCH_PUSH_PAUSE, WATCH_PUSHES, WATCH_SILENCE,
+        NODE_DEADLINE, WATCH_CHANGE_PAUSE, WATCH_DROPPED, WATCH_LINGER, WATCH_PUSH_PAUSE, WATCH_PUSHES,
+        WATCH_SILENCE,
     },
     pool::{Node, Purpose},
     refused::Rejection,

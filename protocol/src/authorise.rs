@@ -397,16 +397,14 @@ mod tests {
         let mut e = evidence();
         assert!(private(&e).is_ok());
         e.insert(Slot::Device(OWN), device(KeyAddress(Address::repeat_byte(0x55)), 7).encode(), 2, NOW);
-        for (mode, claim) in [
-            (Mode::Public, Claim::Device(CALLER)),
-            (Policy::default().mode, Claim::Granted(CALLER, 0)),
-        ] {
+        for (mode, claim) in
+            [(Mode::Public, Claim::Device(CALLER)), (Policy::default().mode, Claim::Granted(CALLER, 0))]
+        {
             let policy = Policy { mode, max_age: 600 };
             assert_eq!(judge(&policy, claim, &e, NOW), Err(Refusal::Stale));
         }
-        let callee = |e: &Evidence| {
-            authorise_callee(CALLER, CALLER_KEY, Some((OWN, OWN_KEY)), 600, e, NOW).map(drop)
-        };
+        let callee =
+            |e: &Evidence| authorise_callee(CALLER, CALLER_KEY, Some((OWN, OWN_KEY)), 600, e, NOW).map(drop);
         assert_eq!(callee(&e), Err(Refusal::NotItsKey));
         assert_eq!(callee(&evidence()), Ok(()));
     }
@@ -593,6 +591,9 @@ mod tests {
         assert_eq!(authorise_callee(OWN, key, None, 60, &e, NOW + 61), Err(Refusal::Stale));
         let gone = DeviceRecord { status: DeviceStatus::Revoked, ..device(CALLER_KEY, 8) };
         e.insert(Slot::Device(CALLER), gone.encode(), 2, NOW);
-        assert_eq!(authorise_callee(OWN, key, Some((CALLER, CALLER_KEY)), 60, &e, NOW), Err(Refusal::Revoked));
+        assert_eq!(
+            authorise_callee(OWN, key, Some((CALLER, CALLER_KEY)), 60, &e, NOW),
+            Err(Refusal::Revoked)
+        );
     }
 }

@@ -173,7 +173,8 @@ mod tests {
 
     #[test]
     fn what_could_forge_lines_in_a_terminal_is_refused() {
-        for host in [&b"x\n\x1b[2Ktrust 5"[..], b"a b", b"", "caf\u{e9}".as_bytes(), "\u{202e}gro".as_bytes()] {
+        for host in [&b"x\n\x1b[2Ktrust 5"[..], b"a b", b"", "caf\u{e9}".as_bytes(), "\u{202e}gro".as_bytes()]
+        {
             let relay = [&dns(host), TCP, PEER].concat();
             assert_eq!(check_relay(&relay), Err(NoPlace::Host), "{host:x?}");
         }

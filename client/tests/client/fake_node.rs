@@ -168,7 +168,8 @@ impl FakeNode {
     /// Waits until it holds a route of this device with a number above this one, and returns its number.
     pub(crate) async fn newer_route(&self, device: DeviceId, above: u64) -> u64 {
         let mut routes = self.shared.routes.subscribe();
-        let seq = |routes: &BTreeMap<DeviceId, SignedRoute>| Some(routes.get(&device)?.claimed().unwrap().seq);
+        let seq =
+            |routes: &BTreeMap<DeviceId, SignedRoute>| Some(routes.get(&device)?.claimed().unwrap().seq);
         let newer = routes.wait_for(|routes| seq(routes).is_some_and(|seq| seq > above)).await.unwrap();
         seq(&newer).unwrap()
     }

@@ -186,9 +186,7 @@ async fn mute_streams_of_many_keys_lock_out_nobody() {
     drop(honest.stream(&scene).await);
     let strangers: Vec<Raw> = (0..JUDGING / JUDGING_PER_PEER + 2).map(|n| Raw::new(100 + n as u8)).collect();
     let floods = strangers.iter().map(|raw| {
-        futures::stream::iter(0..JUDGING_PER_PEER)
-            .then(|_| raw.stream(&scene))
-            .collect::<Vec<PeerStream>>()
+        futures::stream::iter(0..JUDGING_PER_PEER).then(|_| raw.stream(&scene)).collect::<Vec<PeerStream>>()
     });
     let mut mute: Vec<PeerStream> = join_all(floods).await.into_iter().flatten().collect();
     assert!(mute.len() > JUDGING);
@@ -196,7 +194,11 @@ async fn mute_streams_of_many_keys_lock_out_nobody() {
     let staple = staple(&scene.world, &[CALLER(), grant()]);
     let began = Instant::now();
     assert_eq!(honest.send(&scene, Claim::Granted(device(21), 0), staple).await, Reply::Accepted);
-    assert!(began.elapsed() < OPEN_DEADLINE / 2, "it waited for places to be given up: {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < OPEN_DEADLINE / 2,
+        "it waited for places to be given up: {:?}",
+        began.elapsed()
+    );
     // Those that had to leave were reset, and told nothing.
     let ends = mute.iter_mut().map(|stream| async move { stream.read(&mut [0]).await });
     let mut ends = ends.collect::<FuturesUnordered<_>>();

@@ -8,9 +8,10 @@ use futures::future::join_all;
 use std::{io, sync::Arc};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use windlass_client::{
-    Client, Clock, Ended, Listed, Mode, OpenError, Path, Policy, Publication, PublishError, Refusal, Service,
-    Stream, Target,
+    Client, Clock, Ended, Event, Events, Listed, Mode, OpenError, Path, Policy, Publication, PublishError,
+    Refusal, Service, Stream, Target,
 };
+use windlass_p2p::identity;
 use windlass_protocol::{
     B256,
     grant::{GrantService, GrantTarget, Grantee, grant_id, parties_hash},
@@ -502,6 +503,65 @@ async fn who_is_not_active_publishes_nothing() {
     world.set_status(device(20), DeviceStatus::Revoked);
     let revoked = start(&world, &nodes, 20).await.publish(SERVICE, Policy::default()).await.map(drop);
     assert!(refused(revoked, Refusal::Revoked));
+}
+
+/// Waits for an event that `wanted` picks.
+async fn told<T>(events: &mut Events, wanted: impl Fn(Event) -> Option<T>) -> T {
+    loop {
+        if let Some(found) = wanted(events.next().await.unwrap()) {
+            return found;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_owner_is_told_of_heads_paths_and_refusals() {
+    let mut scene = Scene::new(Policy::default()).await;
+    let mut events = scene.publisher.events();
+    let stranger = scene.caller(22).await;
+    // Its own node would tell it no; it has to be refused by the device.
+    let caller = scene.caller(21).await;
+    let (near, _far) = scene.connect(&caller).await;
+    let path = near.path();
+    let reached = told(&mut events, |event| match event {
+        Event::Path { peer, path: Some(path) } if path.is_relayed() => Some((peer, path)),
+        _ => None,
+    });
+    assert_eq!(reached.await, (identity::peer_id_of(&key(21).public_key()), path));
+    assert!(stranger.open(&lamp(), SERVICE).await.is_err());
+    let refused = told(&mut events, |event| match event {
+        Event::CallerRefused { caller, service, refusal } => Some((caller, service, refusal)),
+        _ => None,
+    });
+    assert_eq!(refused.await, (device(22), SERVICE, Refusal::NoGrant));
+    scene.world.set_status(device(21), DeviceStatus::Revoked);
+    let (mut head, mut ended) = (None, None);
+    while head.is_none() || ended.is_none() {
+        match events.next().await.unwrap() {
+            Event::Head(found) => head = Some(found.number),
+            Event::StreamEnded { peer, service, why } => ended = Some((peer, service, why)),
+            _ => {}
+        }
+    }
+    let expected = (device(21), Some(SERVICE), Ended::Denied(Refusal::Revoked));
+    assert_eq!((head, ended), (Some(102), Some(expected)));
+    scene.publisher.shutdown().await;
+    while events.next().await.is_some() {}
+}
+
+#[tokio::test]
+async fn an_owner_is_told_which_node_was_refused() {
+    let world = World::new();
+    let nodes = vec![FakeNode::start(&world, 10, Manner::WrongValue).await];
+    let client = start(&world, &nodes, 21).await;
+    let mut events = client.events();
+    assert!(client.resolve(&lamp()).await.is_err());
+    let refused = told(&mut events, |event| match event {
+        Event::NodeRefused(node) => Some(node),
+        _ => None,
+    });
+    let refused = refused.await;
+    assert!(refused.peer == nodes[0].peer && refused.reason.is_lie(), "{refused}");
 }
 
 #[tokio::test]

@@ -174,7 +174,8 @@ mod tests {
     fn knock(behaviour: &mut Behaviour, from: &str) -> (ConnectionId, bool) {
         let id = ConnectionId::new_unchecked(rand_id());
         let local = "/ip4/192.0.2.1/tcp/4001".parse().unwrap();
-        let admitted = behaviour.handle_pending_inbound_connection(id, &local, &from.parse().unwrap()).is_ok();
+        let admitted =
+            behaviour.handle_pending_inbound_connection(id, &local, &from.parse().unwrap()).is_ok();
         (id, admitted)
     }
 
@@ -187,14 +188,16 @@ mod tests {
     #[test]
     fn one_network_cannot_hold_every_handshake() {
         let mut behaviour = Behaviour::default();
-        let flood: Vec<_> =
-            (0..100).map(|port| knock(&mut behaviour, &format!("/ip4/198.51.100.7/tcp/{}", 1000 + port))).collect();
+        let flood: Vec<_> = (0..100)
+            .map(|port| knock(&mut behaviour, &format!("/ip4/198.51.100.7/tcp/{}", 1000 + port)))
+            .collect();
         assert_eq!(flood.iter().filter(|(_, admitted)| *admitted).count(), PENDING_PER_NETWORK as usize);
         // Neighbours are others in IPv4; in IPv6 a site is one.
         assert!(knock(&mut behaviour, "/ip4/198.51.100.8/tcp/1").1);
         assert!(!knock(&mut behaviour, "/ip6/::ffff:198.51.100.7/tcp/1").1);
-        let site: Vec<_> =
-            (0..100).map(|host| knock(&mut behaviour, &format!("/ip6/2001:db8:0:1{host:02x}::1/tcp/1"))).collect();
+        let site: Vec<_> = (0..100)
+            .map(|host| knock(&mut behaviour, &format!("/ip6/2001:db8:0:1{host:02x}::1/tcp/1")))
+            .collect();
         assert_eq!(site.iter().filter(|(_, admitted)| *admitted).count(), PENDING_PER_NETWORK as usize);
         assert!(knock(&mut behaviour, "/ip6/2001:db8:0:200::1/tcp/1").1);
         // A handshake that ended, well or badly, makes room; one that was never counted makes none.
