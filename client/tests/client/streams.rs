@@ -2,7 +2,7 @@
 
 use crate::{
     fake_node::{FakeNode, Manner},
-    world::{SERVICE, World, device, key, name},
+    world::{SERVICE, World, device, key, name, now},
 };
 use futures::future::join_all;
 use std::{io, sync::Arc};
