@@ -6,13 +6,13 @@ use crate::{
     clock::Clock,
     guard::Guard,
     heads::Heads,
-    limits::{ASK_DEADLINE, LAG_DEADLINE, LAG_PAUSE, NODE_DEADLINE},
+    limits::{ASK_DEADLINE, HEDGE_AFTER, LAG_DEADLINE, LAG_PAUSE, NODE_DEADLINE},
     pool::{Node, NodePool},
     refused::{RefusedNode, Rejection, listed},
 };
-use futures::AsyncWriteExt;
+use futures::{AsyncWriteExt, StreamExt, stream::FuturesUnordered};
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 use windlass_p2p::{
     Control, OpenError,
@@ -118,9 +118,17 @@ struct Proof {
     bytes: usize,
 }
 
+/// What comes of asking all nodes once.
+struct Round<'a> {
+    started: Instant,
+    refused: &'a mut Vec<RefusedNode>,
+    /// Nodes worth asking again in a moment.
+    later: Vec<Arc<Node>>,
+}
+
 impl Asker {
-    /// Asks node after node until one proves its answer and `read` can take it; `read` sees the proven
-    /// slots and the routes, which are still to be verified. Cancel-safe.
+    /// Asks node after node, the next one as soon as one fails or keeps us waiting, until one proves its answer and
+    /// `read` can take it; `read` sees the proven slots and the routes, which are still to be verified. Cancel-safe.
     pub(crate) async fn ask<T>(
         &self,
         questions: Vec<Question>,
@@ -131,38 +139,75 @@ impl Asker {
         let mut refused: Vec<RefusedNode> = Vec::new();
         let mut candidates = self.pool.ranked();
         while !candidates.is_empty() {
-            let mut later = Vec::new();
-            for node in candidates {
-                let left = ASK_DEADLINE.saturating_sub(started.elapsed()).min(NODE_DEADLINE);
-                if left.is_zero() {
-                    return Err(AskError::NoNode { refused });
+            let mut round = Round { started, refused: &mut refused, later: Vec::new() };
+            match self.ask_all(candidates.into(), &request, &read, &mut round).await? {
+                Some((value, node, proof)) => {
+                    let answer = self.answer(&node, proof, started.elapsed(), refused);
+                    return Ok((value, answer));
                 }
-                match self.ask_node(&node, &request, left, &read).await {
-                    Ok((value, proof)) => {
-                        let answer = self.answer(&node, proof, started.elapsed(), refused);
-                        return Ok((value, answer));
-                    }
-                    Err(Rejection::Unreachable(error)) if matches!(*error, OpenError::Stopped) => {
-                        return Err(AskError::Stopped);
-                    }
-                    Err(reason) => {
-                        if reason.may_pass() {
-                            later.push(node.clone());
-                        }
-                        self.reject(&node, reason, &mut refused);
-                    }
-                }
+                None => candidates = round.later,
             }
             if started.elapsed() >= LAG_DEADLINE {
                 break;
             }
             // Those that were behind, starting or busy may do better in a moment.
-            candidates = later;
             if !candidates.is_empty() {
                 sleep(LAG_PAUSE).await;
             }
         }
         Err(AskError::NoNode { refused })
+    }
+
+    /// One round over the nodes: the first answer that is taken, or none.
+    async fn ask_all<T>(
+        &self,
+        mut candidates: VecDeque<Arc<Node>>,
+        request: &Request,
+        read: &impl Fn(&VerifiedBundle, &[SignedRoute]) -> Result<T, Rejection>,
+        round: &mut Round<'_>,
+    ) -> Result<Option<(T, Arc<Node>, Proof)>, AskError> {
+        let mut waiting: Vec<(Arc<Node>, Instant)> = Vec::new();
+        let mut asked = FuturesUnordered::new();
+        // The last one needs time to answer, too.
+        let turns = u32::try_from(candidates.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let hedge_after = HEDGE_AFTER.min(ASK_DEADLINE / turns);
+        loop {
+            let left = ASK_DEADLINE.saturating_sub(round.started.elapsed()).min(NODE_DEADLINE);
+            if let Some(node) = candidates.pop_front().filter(|_| !left.is_zero()) {
+                waiting.push((node.clone(), Instant::now()));
+                asked.push(async move {
+                    let outcome = self.ask_node(&node, request, left, read).await;
+                    (node, outcome)
+                });
+            }
+            let hedge = !candidates.is_empty() && !left.is_zero();
+            let (node, outcome) = tokio::select! {
+                next = asked.next() => match next {
+                    Some(answered) => answered,
+                    None => return Ok(None),
+                },
+                () = sleep(hedge_after), if hedge => continue,
+            };
+            waiting.retain(|(other, _)| other.peer != node.peer);
+            match outcome {
+                Ok((value, proof)) => {
+                    // Whoever kept us waiting for another is not asked first the next time.
+                    let slow = waiting.iter().map(|(node, since)| (node, since.elapsed()));
+                    slow.filter(|(_, waited)| *waited >= hedge_after)
+                        .for_each(|(node, waited)| self.pool.outpaced(node, waited));
+                    return Ok(Some((value, node, proof)));
+                }
+                Err(Rejection::Unreachable(error)) if matches!(*error, OpenError::Stopped) => {
+                    return Err(AskError::Stopped);
+                }
+                Err(reason) => {
+                    if reason.may_pass() {
+                        round.later.push(node.clone());
+                    }
+                    self.reject(&node, reason, round.refused);
+                }
+            }
+        }
     }
 
     fn reject(&self, node: &Node, reason: Rejection, refused: &mut Vec<RefusedNode>) {

@@ -3,7 +3,8 @@
 use crate::{
     ask::{Answer, AskError, Asker, Verifier},
     clock::{Clock, SystemClock},
-    guard::Guard,
+    events::{Events, Teller},
+    guard::{Guard, Own},
     heads::{self, HeadStore, Heads, MemoryHeadStore},
     keep,
     limits::{INBOUND_QUEUE, PUBLISH_DEADLINE, RESERVATIONS, SHUTDOWN, WATCHED_NODES},
@@ -120,7 +121,8 @@ impl Builder {
         if !(1..=OFFLINE_MAX_AGE).contains(&self.max_age) {
             return Err(StartError::MaxAge(self.max_age));
         }
-        let pool = Arc::new(NodePool::new(self.nodes)?);
+        let teller = Teller::default();
+        let pool = Arc::new(NodePool::new(self.nodes, teller.clone())?);
         let (store, spec_hash) = (self.heads, self.spec.hash());
         let loading = store.clone();
         let known = tokio::task::spawn_blocking(move || loading.load(spec_hash))
@@ -135,9 +137,10 @@ impl Builder {
         }
         let stop = CancellationToken::new();
         let (listening, direct) = tokio::sync::watch::channel(Vec::new());
-        let (network, network_task) = Network::new(swarm, control.clone(), listening, stop.clone());
+        let (network, network_task) =
+            Network::new(swarm, control.clone(), listening, teller.clone(), stop.clone());
         let committee = Committee::first(&self.spec);
-        let guard = Guard::new(self.clock.clone());
+        let guard = Guard::new(self.clock.clone(), teller.clone());
         let asker = Arc::new(Asker {
             control: control.clone(),
             pool,
@@ -152,6 +155,7 @@ impl Builder {
             book: Book::new(),
             network,
             reach: Reach::new(direct),
+            teller,
             own: self.device.unwrap_or_else(|| self.key.address().as_first_key()),
             key: self.key,
             direct: self.direct,
@@ -202,9 +206,17 @@ pub(crate) struct Core {
     pub(crate) book: Arc<Book>,
     pub(crate) network: Network,
     pub(crate) reach: Reach,
+    pub(crate) teller: Teller,
     pub(crate) own: DeviceId,
     pub(crate) key: SecretKey,
     pub(crate) direct: bool,
+}
+
+impl Core {
+    /// This device and the key it acts with.
+    pub(crate) fn own(&self) -> Own {
+        (self.own, self.key.address())
+    }
 }
 
 /// A device's light client. All methods take `&self`: share it in an [`Arc`].
@@ -234,6 +246,12 @@ impl Client {
     /// This device's id.
     pub fn device_id(&self) -> DeviceId {
         self.core.own
+    }
+
+    /// What happens from now on: heads, paths, relays, refusals. Nothing waits for whoever listens.
+    pub fn events(&self) -> Events {
+        let (heads, relays) = (self.core.asker.heads.subscribe(), self.core.reach.relays());
+        self.core.teller.listen(heads, relays, self.stop.clone())
     }
 
     /// Finds a device: its proven record, and the route it signed. Takes at most 13 s; cancel-safe.

@@ -6,6 +6,7 @@
 
 use crate::{
     clock::Clock,
+    events::{Event, Teller},
     limits::LIVE_STREAMS,
     stream::{Ended, Pipe},
 };
@@ -40,22 +41,39 @@ pub struct Authorization {
 #[derive(Debug, Clone)]
 pub(crate) enum Rule {
     /// Somebody opened a service of ours.
-    Inbound { policy: Arc<Policy>, service: Service, own: DeviceId, key: KeyAddress, claim: Claim },
-    /// We opened a service of `target`'s; `own` is our id if we are enrolled.
-    Outbound { target: DeviceId, key: KeyAddress, own: Option<DeviceId>, max_age: u64 },
+    Inbound { policy: Arc<Policy>, service: Service, own: Own, key: KeyAddress, claim: Claim },
+    /// We opened a service of `target`'s; `own` is who we are if we are enrolled.
+    Outbound { target: DeviceId, key: KeyAddress, own: Option<Own>, max_age: u64 },
 }
+
+/// This device, and the key it acts with: rotated away, it is nobody's.
+pub(crate) type Own = (DeviceId, KeyAddress);
 
 impl Rule {
     fn judge(&self, evidence: &Evidence, now: u64) -> Result<Authorisation, Refusal> {
         match self {
             Self::Inbound { policy, service, own, key, claim } => {
-                let ask = Ask { policy, service: *service, own: *own, key: *key, claim: *claim };
+                let (own, own_key) = *own;
+                let ask = Ask { policy, service: *service, own, own_key, key: *key, claim: *claim };
                 authorise(&ask, evidence, now)
             }
             Self::Outbound { target, key, own, max_age } => {
                 authorise_callee(*target, *key, *own, *max_age, evidence, now)
             }
         }
+    }
+
+    /// Who is at the other end, and our service if it is one.
+    fn other_end(&self) -> (DeviceId, Option<Service>) {
+        match self {
+            Self::Inbound { claim, key, service, .. } => (claim.device(*key), Some(*service)),
+            Self::Outbound { target, .. } => (*target, None),
+        }
+    }
+
+    /// Whether this is a caller's stream to `service` of ours.
+    fn serves(&self, wanted: Service) -> bool {
+        matches!(self, Self::Inbound { service, .. } if *service == wanted)
     }
 
     fn max_age(&self) -> u64 {
@@ -121,7 +139,7 @@ impl State {
     }
 
     /// Judges the live streams that `concerned` picks; takes out those that are refused.
-    fn judge(&mut self, now: u64, concerned: impl Fn(&Authorisation) -> bool) -> Vec<(Arc<Pipe>, Refusal)> {
+    fn judge(&mut self, now: u64, concerned: impl Fn(&Authorisation) -> bool) -> Vec<(Live, Refusal)> {
         let ids: Vec<u64> =
             self.live.iter().filter(|(_, live)| concerned(&live.authorisation)).map(|(id, _)| *id).collect();
         let mut refused = Vec::new();
@@ -138,7 +156,7 @@ impl State {
                     live.authorisation = authorisation;
                     self.live.insert(id, live);
                 }
-                Err(refusal) => refused.push((live.pipe, refusal)),
+                Err(refusal) => refused.push((live, refusal)),
             }
         }
         refused
@@ -149,6 +167,7 @@ impl State {
 pub(crate) struct Guard {
     state: Mutex<State>,
     clock: Arc<dyn Clock>,
+    teller: Teller,
     /// Counts changes of the set of slots to watch.
     interest: watch::Sender<u64>,
     /// Something is due earlier than before.
@@ -156,9 +175,9 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub(crate) fn new(clock: Arc<dyn Clock>, teller: Teller) -> Arc<Self> {
         let state = Mutex::new(State::default());
-        Arc::new(Self { state, clock, interest: watch::Sender::new(0), due: Notify::new() })
+        Arc::new(Self { state, clock, teller, interest: watch::Sender::new(0), due: Notify::new() })
     }
 
     /// Takes in proven slots, and ends the streams that they no longer allow.
@@ -186,13 +205,16 @@ impl Guard {
         self.end(refused);
     }
 
-    fn end(&self, refused: Vec<(Arc<Pipe>, Refusal)>) {
+    fn end(&self, refused: Vec<(Live, Refusal)>) {
         if refused.is_empty() {
             return;
         }
-        for (pipe, refusal) in refused {
-            tracing::info!(%refusal, "ended a live stream");
-            pipe.end(Ended::Denied(refusal));
+        for (live, refusal) in refused {
+            let (peer, service) = live.rule.other_end();
+            tracing::info!(%peer, %refusal, "ended a live stream");
+            let why = Ended::Denied(refusal);
+            live.pipe.end(why);
+            self.teller.tell(|| Event::StreamEnded { peer, service, why });
         }
         self.touched();
     }
@@ -225,6 +247,19 @@ impl Guard {
         };
         self.touched();
         Ok(Admission { guard: self.clone(), id })
+    }
+
+    /// Ends the accepted streams of a service that is published no more.
+    pub(crate) fn withdraw(&self, service: Service) {
+        let withdrawn: Vec<_> = {
+            let mut guarded = self.lock();
+            let State { live, .. } = &mut *guarded;
+            let accepted = live.extract_if(.., |_, live| live.rule.serves(service));
+            let withdrawn: Vec<Live> = accepted.map(|(_, live)| live).collect();
+            withdrawn.iter().for_each(|live| guarded.release(&live.authorisation.slots));
+            withdrawn.into_iter().map(|live| (live, Refusal::Withdrawn)).collect()
+        };
+        self.end(withdrawn);
     }
 
     /// Whether another stream could live.

@@ -94,7 +94,7 @@ impl Heads {
         conflict.map_or(Ok(()), Err)
     }
 
-    fn subscribe(&self) -> watch::Receiver<Option<HighestHead>> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Option<HighestHead>> {
         self.highest.subscribe()
     }
 }

@@ -32,7 +32,8 @@
 //! | `guard`, `keep`, `watch` | live streams: judged on every change, kept fresh, told of changes |
 //! | `reach` | reservations and routes while something is published |
 //! | `heads`, `clock` | the highest head, the time |
-//! | `stream` | the bytes |
+//! | `stream`, `desk` | the bytes; the places where inbound ones wait to be judged |
+//! | `events` | what the owner is told unasked |
 //!
 //! Tasks send to and wait for each other without a cycle: everything asks `network`; `watch` and `keep` feed
 //! `guard`, which only ends streams; `reach` and `publish` read `guard`. Nothing blocks, prints, or is global.
@@ -42,6 +43,8 @@ mod backoff;
 mod claim;
 mod client;
 mod clock;
+mod desk;
+mod events;
 mod guard;
 mod heads;
 mod keep;
@@ -59,6 +62,7 @@ mod watch;
 pub use ask::{Answer, AskError, Provenance};
 pub use client::{Builder, Client, StartError};
 pub use clock::{Clock, SystemClock};
+pub use events::{Event, Events};
 pub use guard::Authorization;
 pub use heads::{HeadStore, HighestHead, MemoryHeadStore};
 pub use libp2p::{Multiaddr, PeerId};

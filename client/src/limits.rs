@@ -9,6 +9,10 @@ pub const NODES: usize = 32;
 /// asking the next one.
 pub const NODE_DEADLINE: Duration = Duration::from_secs(3);
 
+/// How long a node is waited for before the next one is asked as well, where few are configured: well above what a
+/// connection to a far node takes. Where there are many it is less, so that each gets its turn in time.
+pub const HEDGE_AFTER: Duration = Duration::from_secs(1);
+
 /// Time for one verified answer, however many nodes it takes.
 pub const ASK_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -33,11 +37,12 @@ pub const OPEN_DEADLINE: Duration = Duration::from_secs(5);
 /// Inbound streams waiting to be judged; one beyond is reset.
 pub const INBOUND_QUEUE: usize = 256;
 
-/// Inbound streams being judged at a time; each holds up to one frame of memory.
+/// Inbound streams being judged at a time; each holds up to one frame of memory. Beyond, those that have said
+/// nothing make room.
 pub const JUDGING: usize = 256;
 
-/// Of these, how many may come from one peer: one that opens and says nothing leaves room for others.
-pub const JUDGING_PER_PEER: usize = 128;
+/// Of these, how many of one peer may have said nothing yet: twice what an honest one agrees on at a time.
+pub const JUDGING_PER_PEER: usize = 64;
 
 /// Accepted streams that one publication's owner hasn't taken yet; callers beyond are told `Busy`.
 pub const ACCEPT_QUEUE: usize = 64;
@@ -60,6 +65,12 @@ pub const WATCH_CHANGE_PAUSE: Duration = Duration::from_millis(250);
 /// How long a watch stream is kept with nothing to watch, for the next stream to use.
 pub const WATCH_LINGER: Duration = Duration::from_secs(30);
 
+/// Pushes that a node may send at once: a new stream's 4,096 slots take 171 of 24 each.
+pub const WATCH_PUSHES: u32 = 256;
+
+/// Time for one push more: a head every few seconds takes few of these, and each costs two signatures to verify.
+pub const WATCH_PUSH_PAUSE: Duration = Duration::from_millis(100);
+
 /// Slots dropped from one watch stream and still accepted in pushes; beyond, the stream is made anew.
 pub const WATCH_DROPPED: usize = 1_024;
 
@@ -68,6 +79,15 @@ pub const RESERVATIONS: usize = 3;
 
 /// Time for a node to grant a reservation.
 pub const RESERVE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Multiaddrs of itself that a node may name with a reservation; ours are chosen among these.
+pub const CIRCUITS: usize = 16;
+
+/// Multiaddrs of one node in a route: an IPv4 and an IPv6 one.
+pub const RELAY_MULTIADDRS: usize = 2;
+
+/// Bytes of one such multiaddr: a node can't swell the route beyond the 1 KiB that others keep.
+pub const RELAY_MULTIADDR_BYTES: usize = 96;
 
 /// Life of a published route in seconds; it is published anew at half of it.
 pub const ROUTE_TTL: u64 = 600;
@@ -86,6 +106,9 @@ pub const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 
 /// Longest pause between attempts: ten thousand devices that come back are spread over it.
 pub const BACKOFF_LONGEST: Duration = Duration::from_secs(30);
+
+/// Events kept for an owner that hasn't taken them; the oldest are lost beyond. A power of two.
+pub const EVENTS: usize = 256;
 
 /// Commands waiting for the network task: a few per reservation.
 pub const COMMANDS: usize = 64;

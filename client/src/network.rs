@@ -4,7 +4,8 @@
 //! it stops it closes what is connected, so that bytes already written still arrive.
 
 use crate::{
-    limits::{COMMANDS, DRAIN},
+    events::{Event, Teller},
+    limits::{CIRCUITS, COMMANDS, DRAIN},
     pool::Node,
 };
 use futures::StreamExt;
@@ -13,14 +14,15 @@ use std::collections::HashMap;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use windlass_p2p::Control;
 use windlass_p2p::swarm::{DeviceBehaviour, DeviceEvent, close_if_dead};
+use windlass_p2p::{Control, Path};
 
 /// How a reservation stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reserved {
     Asked,
-    Granted,
+    /// Granted, with the circuits that the node says lead here.
+    Granted(Vec<Multiaddr>),
     Lost,
 }
 
@@ -54,6 +56,7 @@ impl Network {
         swarm: Swarm<DeviceBehaviour>,
         control: Control,
         direct: watch::Sender<Vec<Multiaddr>>,
+        teller: Teller,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (commands, inbox) = mpsc::channel(COMMANDS);
@@ -64,6 +67,8 @@ impl Network {
             commands: commands.downgrade(),
             reservations: HashMap::new(),
             direct,
+            paths: HashMap::new(),
+            teller,
         };
         (Self { commands }, task.run(stop))
     }
@@ -86,6 +91,9 @@ struct Task {
     reservations: HashMap<ListenerId, watch::Sender<Reserved>>,
     /// Where this device listens itself, if it does.
     direct: watch::Sender<Vec<Multiaddr>>,
+    /// The best path to each connected peer, as it was told last.
+    paths: HashMap<PeerId, Path>,
+    teller: Teller,
 }
 
 impl Task {
@@ -149,12 +157,26 @@ impl Task {
         Some(Reservation { state, listener, commands })
     }
 
+    /// Tells the best path to a peer if it is another than before.
+    fn tell_path(&mut self, peer: PeerId) {
+        let path = self.control.connections(&peer).first().map(|best| best.path);
+        let former = match path {
+            Some(path) => self.paths.insert(peer, path),
+            None => self.paths.remove(&peer),
+        };
+        if former != path {
+            self.teller.tell(|| Event::Path { peer, path });
+        }
+    }
+
     fn on_event(&mut self, event: SwarmEvent<DeviceEvent>) {
         match event {
             SwarmEvent::NewListenAddr { listener_id, address } => match self.reservations.get(&listener_id) {
-                Some(reservation) => {
-                    reservation.send_replace(Reserved::Granted);
-                }
+                Some(reservation) => reservation.send_modify(|state| match state {
+                    Reserved::Granted(circuits) if circuits.len() < CIRCUITS => circuits.push(address),
+                    Reserved::Granted(_) => {}
+                    _ => *state = Reserved::Granted(vec![address]),
+                }),
                 None => self.direct.send_modify(|direct| direct.push(address)),
             },
             // A reservation's address doesn't stand among the direct ones.
@@ -166,6 +188,10 @@ impl Task {
                     tracing::info!(?reason, "a reservation ended");
                     reservation.send_replace(Reserved::Lost);
                 }
+            }
+            SwarmEvent::ConnectionEstablished { peer_id, .. }
+            | SwarmEvent::ConnectionClosed { peer_id, .. } => {
+                self.tell_path(peer_id);
             }
             SwarmEvent::ListenerError { listener_id, error } => {
                 tracing::debug!(%listener_id, %error, "a listener failed");

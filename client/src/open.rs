@@ -86,6 +86,14 @@ pub enum OpenError {
         /// Whom it concerns.
         device: DeviceId,
     },
+    /// The key this client acts with is not, or not any more, its device's.
+    #[error(
+        "this key is not device {device}'s: use the device's current key, or state the device this key is of"
+    )]
+    NotOurKey {
+        /// This device.
+        device: DeviceId,
+    },
     /// No grant, list entry or fleet lets this device open the service.
     #[error("no grant lets this device open {service} on device {device}")]
     NoGrant {
@@ -185,6 +193,7 @@ impl OpenError {
                 | E::Revoked { .. }
                 | E::Suspended { .. }
                 | E::Expired { .. }
+                | E::NotOurKey { .. }
                 | E::NoGrant { .. }
         )
     }
@@ -245,6 +254,7 @@ impl Attempt<'_> {
             .map_err(|refusal| self.refused(refusal, self.device))?;
         let caller = Caller { own: self.core.own, key: self.core.key.address(), service: self.service, now };
         caller.choose(&answer.bundle, self.device, &found.record).map_err(|no| match no {
+            NoClaim::Refused(Refusal::NotItsKey) => OpenError::NotOurKey { device: self.core.own },
             NoClaim::Refused(refusal) => self.refused(refusal, self.core.own),
             NoClaim::Unproven(error) => OpenError::Unproven(error),
         })
@@ -317,7 +327,7 @@ impl Attempt<'_> {
         }
         let path: Path = stream.path();
         let pipe = Pipe::new(stream);
-        let own = enrolled.then_some(self.core.own);
+        let own = enrolled.then_some(self.core.own());
         let rule = Rule::Outbound { target: device, key, own, max_age: self.core.asker.max_age };
         let admission =
             self.core.guard.admit(pipe.clone(), rule).map_err(|refusal| self.refused(refusal, device))?;

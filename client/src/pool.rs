@@ -4,6 +4,7 @@
 //! behind those that didn't, the rest go by measured latency.
 
 use crate::{
+    events::{Event, Teller},
     limits::{NODES, UNMEASURED},
     refused::{RefusedNode, Rejection},
 };
@@ -27,6 +28,9 @@ pub enum NodeError {
     /// It goes through a relay: a node must be reachable without another.
     #[error("node {0} is behind a relay: give its own multiaddr")]
     Relayed(Multiaddr),
+    /// It goes by a name, which this client can't look up.
+    #[error("node {0} is given by a host name, and names are not looked up: give its IP address")]
+    HostName(Multiaddr),
     /// The same node twice.
     #[error("node {0} is given twice")]
     Repeated(PeerId),
@@ -51,6 +55,12 @@ impl Node {
     fn parse(multiaddr: Multiaddr) -> Result<Self, NodeError> {
         if multiaddr.iter().any(|part| part == Protocol::P2pCircuit) {
             return Err(NodeError::Relayed(multiaddr));
+        }
+        let named = |part| {
+            matches!(part, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_))
+        };
+        if multiaddr.iter().any(named) {
+            return Err(NodeError::HostName(multiaddr));
         }
         let mut dial = multiaddr.clone();
         let Some(Protocol::P2p(peer)) = dial.pop() else {
@@ -85,11 +95,22 @@ struct Score {
     latency: Option<Duration>,
     watched: bool,
     reserved: bool,
+    /// Reservations it did not grant, in a row; good answers to questions say nothing about these.
+    declined: u32,
 }
 
 impl Score {
     fn rank(&self) -> (bool, u32, Duration) {
         (self.lied, self.failures, self.latency.unwrap_or(UNMEASURED))
+    }
+
+    /// The order for one purpose: who declines it goes behind everybody who doesn't, liars apart.
+    fn rank_for(&self, purpose: Purpose) -> (bool, u32, (bool, u32, Duration)) {
+        let declined = match purpose {
+            Purpose::Watch => 0,
+            Purpose::Reservation => self.declined,
+        };
+        (self.lied, declined, self.rank())
     }
 
     fn is_claimed(&self, purpose: Purpose) -> bool {
@@ -112,10 +133,11 @@ impl Score {
 pub(crate) struct NodePool {
     nodes: Vec<Arc<Node>>,
     scores: Mutex<Vec<Score>>,
+    teller: Teller,
 }
 
 impl NodePool {
-    pub(crate) fn new(multiaddrs: Vec<Multiaddr>) -> Result<Self, NodeError> {
+    pub(crate) fn new(multiaddrs: Vec<Multiaddr>, teller: Teller) -> Result<Self, NodeError> {
         match multiaddrs.len() {
             0 => return Err(NodeError::None),
             count if count > NODES => return Err(NodeError::TooMany(count)),
@@ -130,7 +152,7 @@ impl NodePool {
             nodes.push(Arc::new(node));
         }
         let scores = Mutex::new(vec![Score::default(); nodes.len()]);
-        Ok(Self { nodes, scores })
+        Ok(Self { nodes, scores, teller })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -157,6 +179,7 @@ impl NodePool {
     /// Its answer was not taken.
     pub(crate) fn rejected(&self, node: &Node, reason: &Rejection) {
         tracing::warn!(node = %node.address, peer = %node.peer, multiaddr = %node.dial, %reason, "refused a node");
+        self.teller.tell(|| Event::NodeRefused(node.refused(reason.clone())));
         self.score(node, |score| match reason {
             Rejection::Older { .. } => {}
             reason if reason.is_lie() => score.lied = true,
@@ -164,12 +187,27 @@ impl NodePool {
         });
     }
 
+    /// Somebody else answered first, after it had been asked for this long.
+    pub(crate) fn outpaced(&self, node: &Node, waited: Duration) {
+        self.score(node, |score| score.latency = Some(score.latency.map_or(waited, |mean| mean.max(waited))));
+    }
+
+    /// It granted a reservation.
+    pub(crate) fn granted(&self, node: &Node) {
+        self.score(node, |score| score.declined = 0);
+    }
+
+    /// It did not grant a reservation.
+    pub(crate) fn declined(&self, node: &Node) {
+        self.score(node, |score| score.declined = score.declined.saturating_add(1));
+    }
+
     /// The best node that nobody claims for this purpose, until the claim is dropped.
     pub(crate) fn claim(self: &Arc<Self>, purpose: Purpose) -> Option<ClaimedNode> {
         let mut scores = self.scores();
         let best = (0..self.nodes.len())
             .filter(|index| !scores[*index].is_claimed(purpose))
-            .min_by_key(|index| scores[*index].rank())?;
+            .min_by_key(|index| scores[*index].rank_for(purpose))?;
         scores[best].claim(purpose, true);
         Some(ClaimedNode { pool: self.clone(), node: self.nodes[best].clone(), purpose })
     }
@@ -211,7 +249,7 @@ mod tests {
     }
 
     fn pool() -> Arc<NodePool> {
-        Arc::new(NodePool::new((1..=3).map(multiaddr).collect()).unwrap())
+        Arc::new(NodePool::new((1..=3).map(multiaddr).collect(), Teller::default()).unwrap())
     }
 
     fn order(pool: &NodePool) -> Vec<Multiaddr> {
@@ -251,16 +289,52 @@ mod tests {
         assert!(pool.claim(Purpose::Watch).is_some());
     }
 
+    /// A fixed bug: a node that answered questions well and refused every reservation was asked for ever.
+    #[test]
+    fn a_node_that_declines_reservations_is_the_last_to_be_asked_for_one() {
+        let pool = pool();
+        let first = pool.claim(Purpose::Reservation).unwrap();
+        assert_eq!(first.node.multiaddr(), multiaddr(1));
+        pool.declined(&first.node);
+        drop(first);
+        // Good answers change nothing about that, nor does it cost the node any questions.
+        pool.served(&pool.ranked()[0], Duration::ZERO);
+        assert_eq!(order(&pool)[0], multiaddr(1));
+        let claims: Vec<_> = (0..3).map(|_| pool.claim(Purpose::Reservation).unwrap()).collect();
+        let claimed: Vec<_> = claims.iter().map(|claim| claim.node.multiaddr()).collect();
+        assert_eq!(claimed, [multiaddr(2), multiaddr(3), multiaddr(1)]);
+        pool.granted(&claims[2].node);
+        drop(claims);
+        assert_eq!(pool.claim(Purpose::Reservation).unwrap().node.multiaddr(), multiaddr(1));
+    }
+
+    #[test]
+    fn a_node_that_was_outpaced_is_asked_after_the_faster_one() {
+        let pool = pool();
+        let nodes = pool.ranked();
+        pool.served(&nodes[1], Duration::from_millis(20));
+        pool.outpaced(&nodes[0], Duration::from_millis(300));
+        assert_eq!(order(&pool), [multiaddr(2), multiaddr(3), multiaddr(1)]);
+    }
+
     #[test]
     fn impossible_nodes_are_refused_by_name() {
-        let parse = |text: &str| NodePool::new(vec![text.parse().unwrap()]).map(drop);
+        let parse = |text: &str| NodePool::new(vec![text.parse().unwrap()], Teller::default()).map(drop);
         assert!(matches!(parse("/ip4/127.0.0.1/tcp/1"), Err(NodeError::NoPeerId(_))));
         let ed25519 = "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
         assert!(matches!(parse(ed25519), Err(NodeError::KeyType(_))));
         assert!(matches!(parse(&format!("{}/p2p-circuit", multiaddr(1))), Err(NodeError::Relayed(_))));
-        assert_eq!(NodePool::new(vec![]).map(drop), Err(NodeError::None));
-        let twice = NodePool::new(vec![multiaddr(1), multiaddr(1)]).map(drop);
+        let peer = identity::peer_id_of(&SecretKey::from_bytes(&[1; 32]).unwrap().public_key());
+        for host in ["dns", "dns4", "dns6", "dnsaddr"] {
+            let error = parse(&format!("/{host}/node.example/tcp/1/p2p/{peer}")).unwrap_err();
+            assert!(matches!(error, NodeError::HostName(_)), "{error}");
+        }
+        assert_eq!(NodePool::new(vec![], Teller::default()).map(drop), Err(NodeError::None));
+        let twice = NodePool::new(vec![multiaddr(1), multiaddr(1)], Teller::default()).map(drop);
         assert!(matches!(twice, Err(NodeError::Repeated(_))));
-        assert_eq!(NodePool::new(vec![multiaddr(1); 33]).map(drop), Err(NodeError::TooMany(33)));
+        assert_eq!(
+            NodePool::new(vec![multiaddr(1); 33], Teller::default()).map(drop),
+            Err(NodeError::TooMany(33))
+        );
     }
 }

@@ -7,20 +7,21 @@ use crate::{
     ask::{AskError, Asker},
     claim::verify_staple,
     client::Core,
-    guard::{Held, Rule},
-    limits::{ACCEPT_QUEUE, JUDGING, JUDGING_PER_PEER, OPEN_DEADLINE, PUBLICATIONS},
+    desk::{Desk, Heard},
+    events::Event,
+    guard::{Guard, Held, Rule},
+    limits::{ACCEPT_QUEUE, OPEN_DEADLINE, PUBLICATIONS},
     refused::{RefusedNode, listed},
     stream::{Pipe, Stream},
 };
 use libp2p::PeerId;
 use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry},
+    collections::{BTreeMap, btree_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
     sync::{mpsc, watch},
-    task::{Id, JoinSet},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -92,19 +93,21 @@ impl PublishError {
     }
 }
 
-/// A published service. Dropping it withdraws the service; streams that were accepted live on.
+/// A published service. Dropping it withdraws the service and cuts the streams that were accepted.
 pub struct Publication {
     service: Service,
     streams: mpsc::Receiver<Stream>,
     relays: watch::Receiver<Vec<PeerId>>,
     book: Arc<Book>,
+    guard: Arc<Guard>,
     _held: Held,
 }
 
 impl Publication {
     pub(crate) fn new(core: &Core, service: Service, entry: Registered) -> Self {
         let Registered { streams, held } = entry;
-        Self { service, streams, relays: core.reach.relays(), book: core.book.clone(), _held: held }
+        let (book, guard) = (core.book.clone(), core.guard.clone());
+        Self { service, streams, relays: core.reach.relays(), book, guard, _held: held }
     }
 
     /// The next authorised stream; `None` once the client is shut down. Cancel-safe.
@@ -125,6 +128,8 @@ impl Publication {
 
 impl Drop for Publication {
     fn drop(&mut self) {
+        // One that is let in between the two finds the queue of streams closed, or ends in it.
+        self.guard.withdraw(self.service);
         self.book.withdraw(self.service);
     }
 }
@@ -229,39 +234,14 @@ pub(crate) async fn accept(core: Arc<Core>, mut incoming: Incoming, stop: Cancel
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
-            stream = incoming.next(), if desk.judging.len() < JUDGING => match stream {
-                Some(stream) => desk.take(&core, stream),
+            stream = incoming.next(), if desk.has_room() => match stream {
+                Some(stream) => desk.take(stream.peer(), |heard| welcome(core.clone(), stream, heard)),
                 None => break,
             },
-            Some(ended) = desk.judging.join_next_with_id() => {
-                desk.finished(ended.map_or_else(|error| error.id(), |(id, ())| id));
-            }
+            Some(()) = desk.finished() => {}
         }
     }
-    desk.judging.shutdown().await;
-}
-
-/// The streams being judged, and whose they are.
-#[derive(Default)]
-struct Desk {
-    judging: JoinSet<()>,
-    peers: HashMap<Id, PeerId>,
-}
-
-impl Desk {
-    /// Begins to judge a stream; one too many of a peer's is reset, so that no peer takes every place.
-    fn take(&mut self, core: &Arc<Core>, stream: PeerStream) {
-        let peer = stream.peer();
-        if self.peers.values().filter(|known| **known == peer).count() >= JUDGING_PER_PEER {
-            return tracing::info!(%peer, "reset a stream: too many of this peer are being opened");
-        }
-        let task = self.judging.spawn(welcome(core.clone(), stream));
-        self.peers.insert(task.id(), peer);
-    }
-
-    fn finished(&mut self, task: Id) {
-        self.peers.remove(&task);
-    }
+    desk.shutdown().await;
 }
 
 /// Why an inbound stream was not answered.
@@ -275,9 +255,9 @@ enum Unanswered {
     PeerId(#[from] windlass_protocol::peer_id::PeerIdError),
 }
 
-async fn welcome(core: Arc<Core>, stream: PeerStream) {
+async fn welcome(core: Arc<Core>, stream: PeerStream, heard: Heard) {
     let peer = stream.peer();
-    match timeout(OPEN_DEADLINE, serve(&core, stream)).await {
+    match timeout(OPEN_DEADLINE, serve(&core, stream, &heard)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%peer, %error, "an inbound stream failed before it was answered"),
         Err(_) => tracing::debug!(%peer, after = ?OPEN_DEADLINE, "an inbound stream was too slow to open"),
@@ -285,10 +265,11 @@ async fn welcome(core: Arc<Core>, stream: PeerStream) {
 }
 
 /// Reads the open, judges it, replies, and hands the stream to the publication's owner.
-async fn serve(core: &Core, mut stream: PeerStream) -> Result<(), Unanswered> {
+async fn serve(core: &Core, mut stream: PeerStream, heard: &Heard) -> Result<(), Unanswered> {
     let key = identity::key_address_of(&stream.peer())?;
     let frame = read_frame(&mut stream).await?;
     let open: Open = wire::decode(&frame, MAX_OPEN_BYTES)?;
+    heard.set();
     let judged = judge(core, &open, key).and_then(|(rule, streams)| {
         // The place in the owner's queue is taken before the caller is told yes.
         let place = streams.try_reserve_owned().map_err(|error| match error {
@@ -301,7 +282,10 @@ async fn serve(core: &Core, mut stream: PeerStream) -> Result<(), Unanswered> {
     let (rule, place) = match judged {
         Ok(accepted) => accepted,
         Err(refusal) => {
-            tracing::info!(caller = %device, service = %open.service, %refusal, "refused a caller");
+            // Strangers can have this said as often as they like, so it is not for every log.
+            tracing::debug!(caller = %device, service = %open.service, %refusal, "refused a caller");
+            let (caller, service) = (device, open.service);
+            core.teller.tell(|| Event::CallerRefused { caller, service, refusal });
             write_frame(&mut stream, &wire::encode(&Reply::Refused(refusal))).await?;
             // Closing lets the reply arrive; dropping alone would reset the stream.
             return Ok(futures::AsyncWriteExt::close(&mut stream).await.map_err(FrameError::Io)?);
@@ -316,7 +300,7 @@ async fn serve(core: &Core, mut stream: PeerStream) -> Result<(), Unanswered> {
             tracing::debug!(caller = %device, service = %open.service, %path, "accepted a stream");
             place.send(Stream::new(pipe, admission, (device, key), open.service, path));
         }
-        Err(refusal) => tracing::info!(caller = %device, %refusal, "ended a stream as it began"),
+        Err(refusal) => tracing::debug!(caller = %device, %refusal, "ended a stream as it began"),
     }
     Ok(())
 }
@@ -325,10 +309,16 @@ fn judge(core: &Core, open: &Open, key: KeyAddress) -> Result<(Rule, mpsc::Sende
     let (policy, streams) = core.book.find(open.service).ok_or(Refusal::NoService)?;
     let own = core.guard.device(core.own).ok_or(Refusal::Stale)?;
     let staple = verify_staple(&core.asker.verifier.trust(), open, key, core.own, own.fleet)
-        .inspect_err(|error| tracing::info!(caller = %key, %error, "a staple proves nothing"))
+        .inspect_err(|error| tracing::debug!(caller = %key, %error, "a staple proves nothing"))
+        .map_err(|_| Refusal::BadStaple)?;
+    // A block that contradicts one verified before is no evidence, whoever attested it.
+    core.asker
+        .heads
+        .note(staple.head())
+        .inspect_err(|error| tracing::debug!(caller = %key, %error, "a staple contradicts what is proven"))
         .map_err(|_| Refusal::BadStaple)?;
     core.guard.observe(&staple);
-    let rule = Rule::Inbound { policy, service: open.service, own: core.own, key, claim: open.claim };
+    let rule = Rule::Inbound { policy, service: open.service, own: core.own(), key, claim: open.claim };
     core.guard.judge(&rule)?;
     Ok((rule, streams))
 }

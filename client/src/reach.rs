@@ -8,13 +8,15 @@ use crate::{
     ask::exchange,
     backoff::Backoff,
     client::Core,
-    limits::{DIRECT_ADDRESSES, NODE_DEADLINE, RESERVE_DEADLINE, ROUTE_TTL},
+    limits::{
+        DIRECT_ADDRESSES, NODE_DEADLINE, RELAY_MULTIADDR_BYTES, RELAY_MULTIADDRS, RESERVE_DEADLINE, ROUTE_TTL,
+    },
     network::Reserved,
     pool::{Node, Purpose},
     refused::Rejection,
 };
 use futures::future::join_all;
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
@@ -28,13 +30,17 @@ use windlass_protocol::{
         route::{MAX_ROUTE_MESSAGE_BYTES, RouteRefusal, RouteRequest, RouteResponse},
     },
     route::{Route, SignedRoute},
+    whereabouts::check_relay,
     wire,
 };
 
+/// Relays, each with its multiaddrs.
+type Relays = BTreeMap<PeerId, Vec<Multiaddr>>;
+
 /// Where the device is reachable, as its tasks know it.
 pub(crate) struct Reach {
-    /// Nodes with a standing reservation.
-    reserved: watch::Sender<BTreeMap<PeerId, Multiaddr>>,
+    /// Nodes with a standing reservation, and where others reach them.
+    reserved: watch::Sender<Relays>,
     /// Nodes named by the last route that some node kept.
     relays: watch::Sender<Vec<PeerId>>,
     /// Multiaddrs this device listens at itself; empty unless it opted in.
@@ -100,21 +106,50 @@ async fn hold_reservation(
     }
     let Some(mut reservation) = core.network.reserve(node).await else { return };
     let granted = reservation.state.wait_for(|state| *state != Reserved::Asked);
-    match timeout(RESERVE_DEADLINE, granted).await.map(|state| state.map(|state| *state)) {
-        Ok(Ok(Reserved::Granted)) => {}
-        Ok(_) => return core.reach.failed(node, "refused a reservation, or the connection closed"),
+    match timeout(RESERVE_DEADLINE, granted).await.map(|state| state.map(|state| state.clone())) {
+        Ok(Ok(Reserved::Granted(_))) => {}
+        Ok(_) => {
+            core.asker.pool.declined(node);
+            return core.reach.failed(node, "refused a reservation, or the connection closed");
+        }
         Err(_) => {
+            core.asker.pool.declined(node);
             core.reach.failed(node, "gave no answer to a request for a reservation");
             return core.asker.pool.rejected(node, &Rejection::Silent { after: RESERVE_DEADLINE });
         }
     }
+    core.asker.pool.granted(node);
     backoff.reset();
-    core.reach.reserved.send_modify(|reserved| drop(reserved.insert(node.peer, node.multiaddr())));
-    tokio::select! {
-        _ = reservation.state.wait_for(|state| *state != Reserved::Granted) => {}
-        _ = published.wait_for(|count| *count == 0) => {}
+    loop {
+        let Reserved::Granted(circuits) = reservation.state.borrow_and_update().clone() else { break };
+        let multiaddrs = relay_multiaddrs(&circuits, node);
+        core.reach.reserved.send_if_modified(|reserved| {
+            reserved.insert(node.peer, multiaddrs.clone()).is_none_or(|known| known != multiaddrs)
+        });
+        tokio::select! {
+            changed = reservation.state.changed() => if changed.is_err() { break },
+            _ = published.wait_for(|count| *count == 0) => break,
+        }
     }
     core.reach.reserved.send_modify(|reserved| drop(reserved.remove(&node.peer)));
+}
+
+/// Where others reach the node that granted these circuits: where it says it is, since this device may have reached
+/// it by a way that nobody else has; where this device reached it only if it says nothing of use.
+fn relay_multiaddrs(circuits: &[Multiaddr], node: &Node) -> Vec<Multiaddr> {
+    let mut multiaddrs: Vec<Multiaddr> = Vec::new();
+    for circuit in circuits {
+        let relay: Multiaddr = circuit.iter().take_while(|part| *part != Protocol::P2pCircuit).collect();
+        let is_it = relay.iter().last() == Some(Protocol::P2p(node.peer));
+        let is_good = is_it && relay.len() <= RELAY_MULTIADDR_BYTES && check_relay(&relay.to_vec()).is_ok();
+        if is_good && !multiaddrs.contains(&relay) {
+            multiaddrs.push(relay);
+        }
+    }
+    // Among several, the one that is known to work comes first.
+    multiaddrs.sort_by_key(|relay| *relay != node.multiaddr());
+    multiaddrs.truncate(RELAY_MULTIADDRS);
+    if multiaddrs.is_empty() { vec![node.multiaddr()] } else { multiaddrs }
 }
 
 /// Publishes routes until stopped.
@@ -129,7 +164,9 @@ async fn proclaim(core: &Core) {
     let mut reserved = core.reach.reserved.subscribe();
     let mut direct = core.reach.direct.clone();
     let mut backoff = Backoff::default();
-    let mut seq = 0;
+    let mut seq = 0u64;
+    // Nodes keep the highest number, so a device that restarts after its clock went back would tell them nothing new.
+    let mut is_newest = false;
     loop {
         let relays = reserved.borrow_and_update().clone();
         let addresses = direct.borrow_and_update().clone();
@@ -137,8 +174,13 @@ async fn proclaim(core: &Core) {
             core.reach.relays.send_replace(Vec::new());
             Duration::from_secs(ROUTE_TTL)
         } else {
-            seq = core.asker.verifier.clock.unix_millis().max(seq + 1);
+            seq = core.asker.verifier.clock.unix_millis().max(seq.saturating_add(1));
             let complete = publish(core, seq, &relays, &addresses).await;
+            if !is_newest && let Some(held) = newer_held(core, seq).await {
+                seq = held;
+                continue;
+            }
+            is_newest |= complete;
             if complete {
                 backoff.reset();
                 Duration::from_secs(ROUTE_TTL / 2)
@@ -159,8 +201,15 @@ async fn proclaim(core: &Core) {
     }
 }
 
+/// The number of a route that this device signed before and some node still prefers to `seq`.
+async fn newer_held(core: &Core, seq: u64) -> Option<u64> {
+    let record = core.guard.device(core.own)?;
+    let held = core.asker.fetch_route(core.own, &record).await?;
+    Some(held.route().seq).filter(|held| *held > seq)
+}
+
 /// Signs a route and publishes it to every node; true if all keep it.
-async fn publish(core: &Core, seq: u64, relays: &BTreeMap<PeerId, Multiaddr>, direct: &[Multiaddr]) -> bool {
+async fn publish(core: &Core, seq: u64, relays: &Relays, direct: &[Multiaddr]) -> bool {
     let spec = &core.asker.verifier.spec;
     let route = Route {
         chain_id: spec.chain_id,
@@ -169,7 +218,7 @@ async fn publish(core: &Core, seq: u64, relays: &BTreeMap<PeerId, Multiaddr>, di
         seq,
         issued_at: core.asker.verifier.now(),
         ttl: ROUTE_TTL,
-        relays: relays.values().map(|relay| Bytes::from(relay.to_vec())).collect(),
+        relays: relays.values().flatten().map(|relay| Bytes::from(relay.to_vec())).collect(),
         direct: direct.iter().take(DIRECT_ADDRESSES).map(|direct| Bytes::from(direct.to_vec())).collect(),
     };
     let request = wire::encode(&RouteRequest::Publish(SignedRoute::sign(&route, &core.key)));
@@ -206,4 +255,49 @@ async fn publish_to(core: &Core, node: &Node, request: &[u8]) -> bool {
     core.reach.failed(node, &rejection.to_string());
     core.asker.pool.rejected(node, &rejection);
     false
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::pool::NodePool;
+    use libp2p::multiaddr::multiaddr;
+    use std::net::Ipv4Addr;
+
+    fn node() -> Arc<Node> {
+        let key = windlass_protocol::SecretKey::from_bytes(&[5; 32]).unwrap().public_key();
+        let peer = windlass_p2p::identity::peer_id_of(&key);
+        let dialled = multiaddr!(Ip4(Ipv4Addr::LOCALHOST), Tcp(4001u16)).with(Protocol::P2p(peer));
+        NodePool::new(vec![dialled], crate::events::Teller::default()).unwrap().ranked().remove(0)
+    }
+
+    fn circuit(relay: &Multiaddr) -> Multiaddr {
+        relay.clone().with(Protocol::P2pCircuit).with(Protocol::P2p(PeerId::random()))
+    }
+
+    /// A fixed bug: a device that reached its node by a way of its own told everybody to take that way.
+    #[test]
+    fn callers_are_sent_where_the_node_says_it_is() {
+        let node = node();
+        let public: Multiaddr = format!("/ip4/192.0.2.7/tcp/4001/p2p/{}", node.peer).parse().unwrap();
+        let named: Multiaddr = format!("/dns4/node.example/tcp/4001/p2p/{}", node.peer).parse().unwrap();
+        let local = node.multiaddr();
+        let chosen = |relays: &[&Multiaddr]| {
+            relay_multiaddrs(&relays.iter().map(|relay| circuit(relay)).collect::<Vec<_>>(), &node)
+        };
+        assert_eq!(chosen(&[&public]), [public.clone()]);
+        assert_eq!(chosen(&[&public, &public, &named]), [public.clone(), named.clone()]);
+        // One that is known to work goes first, and a few are enough.
+        assert_eq!(chosen(&[&public, &named, &local]), [local.clone(), public.clone()]);
+        // A node that says nothing of use is where it was reached.
+        let elsewhere: Multiaddr = format!("/ip4/192.0.2.8/tcp/1/p2p/{}", PeerId::random()).parse().unwrap();
+        let nameless: Multiaddr = "/ip4/192.0.2.8/tcp/1".parse().unwrap();
+        let long = format!("/dns4/{}.example/tcp/1/p2p/{}", "x".repeat(90), node.peer).parse().unwrap();
+        let forged = Multiaddr::from(Protocol::Dns4("x\n\u{1b}[2K".into()));
+        let forged = forged.with(Protocol::Tcp(1)).with(Protocol::P2p(node.peer));
+        for relay in [&elsewhere, &nameless, &long, &forged, &Multiaddr::empty()] {
+            assert_eq!(chosen(&[relay]), [local.clone()], "{relay:?}");
+        }
+    }
 }

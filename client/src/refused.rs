@@ -69,6 +69,9 @@ pub enum Rejection {
     /// It passed on a route that is not the device's.
     #[error("sent a false route: {0}")]
     Route(RouteError),
+    /// It pushed more than anybody needs.
+    #[error("pushed faster than news can be made")]
+    TooMany,
     /// It pushed proofs of a slot that nobody watches.
     #[error("pushed {0:?}, which was not asked for")]
     Unasked(Slot),
@@ -90,7 +93,7 @@ impl Rejection {
     pub fn is_lie(&self) -> bool {
         match self {
             Self::Malformed(_) | Self::Unproven(_) | Self::Conflict { .. } => true,
-            Self::Route(_) | Self::Unasked(_) => true,
+            Self::Route(_) | Self::Unasked(_) | Self::TooMany => true,
             Self::Unreachable(_) | Self::Silent { .. } | Self::Broken(_) | Self::Declined { .. } => false,
             Self::Older { .. } | Self::TooOld { .. } | Self::Untimely(_) => false,
         }

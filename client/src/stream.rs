@@ -14,7 +14,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::watch,
 };
-use windlass_p2p::{Path, PeerStream};
+use windlass_p2p::{ChunkStream, Path, PeerStream};
 use windlass_protocol::{DeviceId, KeyAddress, Service, authorise::Refusal};
 
 /// Why this side ended a stream.
@@ -31,29 +31,33 @@ pub enum Ended {
 /// The part of a stream that the guard can reach: it ends the stream whether or not anybody reads from it.
 pub(crate) struct Pipe {
     state: Mutex<PipeState>,
-    ended: watch::Sender<Option<Ended>>,
+    /// Apart from the rest, so that waiting for the end doesn't keep the stream open.
+    ended: Arc<watch::Sender<Option<Ended>>>,
 }
 
+/// What a stream carries once it is accepted.
+type Bytes = ChunkStream<PeerStream>;
+
 struct PipeState {
-    stream: Option<PeerStream>,
+    stream: Option<Bytes>,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
 
 impl Pipe {
     pub(crate) fn new(stream: PeerStream) -> Arc<Self> {
-        let state = PipeState { stream: Some(stream), reader: None, writer: None };
-        Arc::new(Self { state: Mutex::new(state), ended: watch::Sender::new(None) })
+        let state = PipeState { stream: Some(ChunkStream::new(stream)), reader: None, writer: None };
+        Arc::new(Self { state: Mutex::new(state), ended: Arc::new(watch::Sender::new(None)) })
     }
 
-    /// Resets the stream in both directions, at once.
+    /// Cuts the stream in both directions, at once; the other side sees a reset, whatever was closed before.
     pub(crate) fn end(&self, why: Ended) {
         let (stream, reader, writer) = {
             let mut state = self.lock();
             self.ended.send_if_modified(|ended| ended.is_none() && ended.replace(why).is_none());
             (state.stream.take(), state.reader.take(), state.writer.take())
         };
-        // Dropping it unclosed resets it; outside the lock, since that wakes others.
+        // Dropping it resets it; outside the lock, since that wakes others.
         drop(stream);
         reader.into_iter().chain(writer).for_each(Waker::wake);
     }
@@ -72,7 +76,7 @@ impl Pipe {
     fn poll_reader<T>(
         &self,
         cx: &mut Context<'_>,
-        poll: impl FnOnce(Pin<&mut PeerStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        poll: impl FnOnce(Pin<&mut Bytes>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         let mut state = self.lock();
         let Some(stream) = state.stream.as_mut() else { return Poll::Ready(Err(self.error())) };
@@ -86,7 +90,7 @@ impl Pipe {
     fn poll_writer<T>(
         &self,
         cx: &mut Context<'_>,
-        poll: impl FnOnce(Pin<&mut PeerStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        poll: impl FnOnce(Pin<&mut Bytes>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         let mut state = self.lock();
         let Some(stream) = state.stream.as_mut() else { return Poll::Ready(Err(self.error())) };
@@ -107,10 +111,11 @@ fn remember(place: &mut Option<Waker>, cx: &Context<'_>) {
 
 /// A stream to or from a device.
 ///
-/// Reading gives `Ok(0)` only where the other side closed its half; shutting down the writer closes ours and
-/// leaves reading open. Where this side ended the stream, reading and writing fail with
-/// [`io::ErrorKind::ConnectionAborted`] around an [`Ended`]; where the other side or the network did, with
-/// [`io::ErrorKind::ConnectionReset`]. Dropping a stream that is not shut down resets it.
+/// Reading gives `Ok(0)` only after the other side's own mark of its end, and then all it wrote before has been
+/// read; shutting down the writer sends ours and leaves reading open. Where this side ended the stream, reading and
+/// writing fail with [`io::ErrorKind::ConnectionAborted`] around an [`Ended`]; where the other side or the network cut
+/// it, whichever half was closed by then, with [`io::ErrorKind::ConnectionReset`]. Dropping a stream that isn't shut
+/// down cuts it; the other side is told that what it read is unfinished. Flush or shut down after the last write.
 pub struct Stream {
     pipe: Arc<Pipe>,
     admission: Admission,
@@ -166,11 +171,11 @@ impl Stream {
     /// ends otherwise. Cancel-safe, and independent of the stream's borrow.
     pub fn ended(&self) -> impl Future<Output = Ended> + Send + 'static {
         let mut ended = self.pipe.ended.subscribe();
-        let pipe = self.pipe.clone();
+        let sender = self.pipe.ended.clone();
         async move {
             let ended = ended.wait_for(Option::is_some).await.ok().and_then(|ended| *ended);
-            drop(pipe);
-            // The sender lives in the pipe, which was held until here.
+            // While it is held, waiting can't come to nothing.
+            drop(sender);
             ended.unwrap_or(Ended::Stopped)
         }
     }

@@ -1,31 +1,36 @@
 //! Watching: nodes push every new head, with proofs of the slots that live streams rest on.
 //!
 //! Each seat watches through a node of its own, so that one node alone can't withhold a revocation. A push
-//! counts only if it proves exactly slots that were asked for; a node that pushes anything else is left.
+//! counts only if it proves exactly slots that were asked for; a node that pushes anything else is left. So is one
+//! that pushes faster than anybody needs, or tells the same again and again: that is silence in disguise.
 
 use crate::{
     backoff::Backoff,
     client::Core,
-    limits::{NODE_DEADLINE, WATCH_CHANGE_PAUSE, WATCH_DROPPED, WATCH_LINGER, WATCH_SILENCE},
+    limits::{
+        NODE_DEADLINE, WATCH_CHANGE_PAUSE, WATCH_DROPPED, WATCH_LINGER, WATCH_PUSH_PAUSE, WATCH_PUSHES,
+        WATCH_SILENCE,
+    },
     pool::{Node, Purpose},
     refused::Rejection,
 };
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite};
 use libp2p::StreamProtocol;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use windlass_p2p::frame::{FrameError, read_frame, write_frame};
 use windlass_protocol::{
     authorise::judge_device,
     bundle::verify_bundle,
+    head::VerifiedHead,
     message::{
         MAX_FRAME, names,
         watch::{MAX_DEVICE_SLOTS, MAX_STRANGER_SLOTS, MAX_WATCH_FRAME_SLOTS, Push, Watch},
@@ -61,13 +66,62 @@ pub(crate) async fn seat(core: Arc<Core>, stop: CancellationToken) {
     }
 }
 
+/// How new a head is: its number, then when it was last attested.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Freshness(u64, u64);
+
 /// The slots of one watch stream.
 #[derive(Default)]
 struct Slots {
-    /// The node was told to watch them.
-    watched: BTreeSet<Slot>,
+    /// The node was told to watch them; under which head it last proved each.
+    watched: BTreeMap<Slot, Freshness>,
+    /// The newest head it pushed.
+    newest: Freshness,
     /// It was told to stop, and may have had a push under way.
     dropped: BTreeSet<Slot>,
+}
+
+impl Slots {
+    /// Takes in a push; true if it told anything new: a newer head, or a slot not yet proven under this one.
+    fn progress(&mut self, pushed: &[Slot], head: Freshness) -> bool {
+        let mut progress = head > self.newest;
+        self.newest = self.newest.max(head);
+        for slot in pushed {
+            if let Some(proven) = self.watched.get_mut(slot).filter(|proven| **proven < head) {
+                *proven = head;
+                progress = true;
+            }
+        }
+        progress
+    }
+}
+
+/// How many more pushes a node may send now: as many as a stream full of slots takes, and a few each second.
+struct Allowance {
+    left: u32,
+    counted: Instant,
+}
+
+impl Allowance {
+    fn new(now: Instant) -> Self {
+        Self { left: WATCH_PUSHES, counted: now }
+    }
+
+    /// Whether one more push is within it.
+    fn spend(&mut self, now: Instant) -> bool {
+        let regained = now.duration_since(self.counted).as_millis() / WATCH_PUSH_PAUSE.as_millis();
+        let regained = u32::try_from(regained).unwrap_or(u32::MAX);
+        self.counted += WATCH_PUSH_PAUSE * regained.min(WATCH_PUSHES);
+        self.left = self.left.saturating_add(regained).min(WATCH_PUSHES);
+        if self.left == WATCH_PUSHES {
+            self.counted = now;
+        }
+        self.left = match self.left.checked_sub(1) {
+            Some(left) => left,
+            None => return false,
+        };
+        true
+    }
 }
 
 /// One watch stream at one node.
@@ -126,15 +180,16 @@ impl Session<'_> {
     fn difference(&self, wanted: &BTreeSet<Slot>) -> Vec<Watch> {
         let most = self.most();
         let mut slots = self.slots();
-        let drop: Vec<Slot> = slots.watched.difference(wanted).copied().collect();
+        let drop: Vec<Slot> = slots.watched.keys().filter(|slot| !wanted.contains(slot)).copied().collect();
         for slot in &drop {
             slots.watched.remove(slot);
             slots.dropped.insert(*slot);
         }
         // What finds no room is proven anew in rotation, as its evidence ages.
         let room = most.saturating_sub(slots.watched.len());
-        let add: Vec<Slot> = wanted.difference(&slots.watched).take(room).copied().collect();
-        slots.watched.extend(add.iter().copied());
+        let missing = wanted.iter().filter(|slot| !slots.watched.contains_key(slot));
+        let add: Vec<Slot> = missing.take(room).copied().collect();
+        slots.watched.extend(add.iter().map(|slot| (*slot, Freshness::default())));
         let drops = drop.chunks(MAX_WATCH_FRAME_SLOTS).map(|drop| Watch { add: vec![], drop: drop.to_vec() });
         let adds = add.chunks(MAX_WATCH_FRAME_SLOTS).map(|add| Watch { add: add.to_vec(), drop: vec![] });
         drops.chain(adds).collect()
@@ -155,21 +210,30 @@ impl Session<'_> {
         mut reader: impl AsyncRead + Unpin,
         backoff: &mut Backoff,
     ) -> Result<(), Rejection> {
+        let mut allowance = Allowance::new(Instant::now());
+        let mut silent_at = Instant::now() + WATCH_SILENCE;
         loop {
-            let frame = timeout(WATCH_SILENCE, read_frame(&mut reader))
+            let frame = timeout_at(silent_at, read_frame(&mut reader))
                 .await
                 .map_err(|_| Rejection::Silent { after: WATCH_SILENCE })?
                 .map_err(broken)?;
-            self.take(&frame)?;
-            backoff.reset();
+            let now = Instant::now();
+            if !allowance.spend(now) {
+                return Err(Rejection::TooMany);
+            }
+            if self.take(&frame)? {
+                silent_at = now + WATCH_SILENCE;
+                backoff.reset();
+            }
         }
     }
 
-    fn take(&self, frame: &[u8]) -> Result<(), Rejection> {
+    /// Takes in a push; true if it told anything new.
+    fn take(&self, frame: &[u8]) -> Result<bool, Rejection> {
         let push: Push = wire::decode(frame, MAX_FRAME).map_err(Rejection::Malformed)?;
         {
             let slots = self.slots();
-            let asked = |slot: &&Slot| slots.watched.contains(slot) || slots.dropped.contains(slot);
+            let asked = |slot: &&Slot| slots.watched.contains_key(slot) || slots.dropped.contains(slot);
             if let Some(unasked) = push.slots.iter().find(|slot| !asked(slot)) {
                 return Err(Rejection::Unasked(*unasked));
             }
@@ -178,7 +242,7 @@ impl Session<'_> {
         let bundle = verify_bundle(&verifier.trust(), &push.bundle, &push.slots)?;
         self.core.asker.heads.note(bundle.head())?;
         self.core.guard.observe(&bundle);
-        Ok(())
+        Ok(self.slots().progress(&push.slots, freshness(bundle.head())))
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
@@ -186,6 +250,51 @@ impl Session<'_> {
     }
 }
 
+fn freshness(head: &VerifiedHead) -> Freshness {
+    Freshness(head.number(), head.attested_at())
+}
+
 fn broken(error: FrameError) -> Rejection {
     Rejection::Broken(Arc::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fixed bug: one genuine push, told again every minute, kept a node its seat for ever.
+    #[test]
+    fn the_same_told_again_is_no_progress() {
+        let mut slots = Slots::default();
+        let (one, two) = (Slot::Fleet(1), Slot::Fleet(2));
+        slots.watched.extend([(one, Freshness::default()), (two, Freshness::default())]);
+        let head = Freshness(7, 100);
+        assert!(slots.progress(&[one], head));
+        assert!(!slots.progress(&[one], head));
+        assert!(slots.progress(&[two], head), "a slot not yet proven under this head is news");
+        assert!(!slots.progress(&[one, two], head) && !slots.progress(&[], head));
+        assert!(slots.progress(&[], Freshness(7, 120)), "so is that somebody vouches for it later");
+        assert!(!slots.progress(&[], Freshness(6, 500)), "an older block is none, whoever vouches for it");
+        assert!(slots.progress(&[], Freshness(8, 120)));
+        // A slot that was asked for later may be proven under the same head.
+        slots.watched.insert(Slot::Fleet(3), Freshness::default());
+        assert!(slots.progress(&[Slot::Fleet(3)], Freshness(8, 120)));
+    }
+
+    #[test]
+    fn a_node_may_push_a_stream_full_of_slots_at_once_and_a_few_more_each_second() {
+        let mut now = Instant::now();
+        let mut allowance = Allowance::new(now);
+        let spent = |allowance: &mut Allowance, now| (0..10_000).take_while(|_| allowance.spend(now)).count();
+        assert_eq!(spent(&mut allowance, now), WATCH_PUSHES as usize);
+        now += Duration::from_secs(1);
+        assert_eq!(spent(&mut allowance, now), 10);
+        now += Duration::from_secs(3_600);
+        assert_eq!(spent(&mut allowance, now), WATCH_PUSHES as usize);
+        // Half a pause regains nothing, two halves one.
+        now += WATCH_PUSH_PAUSE / 2;
+        assert_eq!(spent(&mut allowance, now), 0);
+        now += WATCH_PUSH_PAUSE / 2;
+        assert_eq!(spent(&mut allowance, now), 1);
+    }
 }

@@ -165,6 +165,8 @@ pub struct Ask<'a> {
     pub service: Service,
     /// The publisher.
     pub own: DeviceId,
+    /// The key the publisher acts with.
+    pub own_key: KeyAddress,
     /// The key the caller proved to hold.
     pub key: KeyAddress,
     /// What the caller states.
@@ -238,12 +240,15 @@ pub fn judge_device(record: &DeviceRecord, timestamp: u64, now: u64) -> Result<(
 
 /// Whether the caller may use the service, by the newest evidence on both sides.
 ///
-/// The publisher's own device and fleet must be in the evidence and fresh: a publisher that can't prove
-/// its own standing has nothing to grant with ([`Refusal::Stale`]).
+/// The publisher's own device and fleet must be in the evidence and fresh, and its key the one it acts with: a
+/// publisher that can't prove its own standing has nothing to grant with ([`Refusal::Stale`]).
 pub fn authorise(ask: &Ask<'_>, evidence: &Evidence, now: u64) -> Result<Authorisation, Refusal> {
     let mut reader = Reader::new(evidence, now, ask.policy.max_age);
     // Why the publisher itself has no standing is none of the caller's business.
     let own = reader.active(ask.own).map_err(|_| Refusal::Stale)?;
+    if own.key != ask.own_key {
+        return Err(Refusal::Stale);
+    }
     match ask.claim {
         Claim::Unenrolled => unenrolled(ask, &mut reader)?,
         Claim::Device(id) => enrolled(ask, &mut reader, id, None, &own)?,
@@ -315,11 +320,12 @@ fn granted(
 }
 
 /// Whether a caller may go on talking to the device it reached: that device is still active and its key
-/// still the one of the connection; so is the caller itself, unless it never was enrolled.
+/// still the one of the connection; so is the caller itself, with the key it acts with, unless it never was
+/// enrolled.
 pub fn authorise_callee(
     target: DeviceId,
     target_key: KeyAddress,
-    own: Option<DeviceId>,
+    own: Option<(DeviceId, KeyAddress)>,
     max_age: u64,
     evidence: &Evidence,
     now: u64,
@@ -328,8 +334,10 @@ pub fn authorise_callee(
     if reader.active(target)?.key != target_key {
         return Err(Refusal::NotItsKey);
     }
-    if let Some(own) = own {
-        reader.active(own)?;
+    if let Some((own, own_key)) = own
+        && reader.active(own)?.key != own_key
+    {
+        return Err(Refusal::NotItsKey);
     }
     Ok(reader.end())
 }
@@ -346,6 +354,7 @@ mod tests {
     const NOW: u64 = 10_000;
     const SERVICE: Service = Service::Stream(80);
     const OWN: DeviceId = DeviceId(Address::repeat_byte(1));
+    const OWN_KEY: KeyAddress = KeyAddress(OWN.0);
     const CALLER: DeviceId = DeviceId(Address::repeat_byte(2));
     const CALLER_KEY: KeyAddress = KeyAddress(Address::repeat_byte(0x22));
 
@@ -378,7 +387,26 @@ mod tests {
     }
 
     fn judge(policy: &Policy, claim: Claim, evidence: &Evidence, now: u64) -> Result<Authorisation, Refusal> {
-        authorise(&Ask { policy, service: SERVICE, own: OWN, key: CALLER_KEY, claim }, evidence, now)
+        let ask = Ask { policy, service: SERVICE, own: OWN, own_key: OWN_KEY, key: CALLER_KEY, claim };
+        authorise(&ask, evidence, now)
+    }
+
+    /// A fixed bug: a publisher whose key had been rotated away went on accepting.
+    #[test]
+    fn a_key_that_was_rotated_away_neither_grants_nor_goes_on_calling() {
+        let mut e = evidence();
+        assert!(private(&e).is_ok());
+        e.insert(Slot::Device(OWN), device(KeyAddress(Address::repeat_byte(0x55)), 7).encode(), 2, NOW);
+        for (mode, claim) in
+            [(Mode::Public, Claim::Device(CALLER)), (Policy::default().mode, Claim::Granted(CALLER, 0))]
+        {
+            let policy = Policy { mode, max_age: 600 };
+            assert_eq!(judge(&policy, claim, &e, NOW), Err(Refusal::Stale));
+        }
+        let callee =
+            |e: &Evidence| authorise_callee(CALLER, CALLER_KEY, Some((OWN, OWN_KEY)), 600, e, NOW).map(drop);
+        assert_eq!(callee(&e), Err(Refusal::NotItsKey));
+        assert_eq!(callee(&evidence()), Ok(()));
     }
 
     fn private(evidence: &Evidence) -> Result<Authorisation, Refusal> {
@@ -558,11 +586,14 @@ mod tests {
     fn a_caller_leaves_a_device_that_was_revoked_or_rotated() {
         let mut e = evidence();
         let key = KeyAddress(OWN.0);
-        assert!(authorise_callee(OWN, key, Some(CALLER), 60, &e, NOW).is_ok());
+        assert!(authorise_callee(OWN, key, Some((CALLER, CALLER_KEY)), 60, &e, NOW).is_ok());
         assert_eq!(authorise_callee(OWN, CALLER_KEY, None, 60, &e, NOW), Err(Refusal::NotItsKey));
         assert_eq!(authorise_callee(OWN, key, None, 60, &e, NOW + 61), Err(Refusal::Stale));
         let gone = DeviceRecord { status: DeviceStatus::Revoked, ..device(CALLER_KEY, 8) };
         e.insert(Slot::Device(CALLER), gone.encode(), 2, NOW);
-        assert_eq!(authorise_callee(OWN, key, Some(CALLER), 60, &e, NOW), Err(Refusal::Revoked));
+        assert_eq!(
+            authorise_callee(OWN, key, Some((CALLER, CALLER_KEY)), 60, &e, NOW),
+            Err(Refusal::Revoked)
+        );
     }
 }

@@ -28,6 +28,7 @@ pub mod slot;
 pub mod spec;
 pub mod ticket;
 pub mod trie;
+pub mod whereabouts;
 pub mod wire;
 
 pub use address::{DeviceId, KeyAddress, parse_address};

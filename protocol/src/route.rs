@@ -5,6 +5,7 @@ use crate::head::MAX_CLOCK_SKEW;
 use crate::keys::{PublicKey, SecretKey, Signature};
 use crate::record::DeviceRecord;
 use crate::spec::ChainSpec;
+use crate::whereabouts::{NoPlace, check_direct, check_relay};
 use crate::wire;
 use alloc::vec::Vec;
 use alloy_primitives::{B256, Bytes, keccak256};
@@ -36,9 +37,9 @@ pub struct Route {
     pub issued_at: u64,
     /// Seconds it is good for, at most [`MAX_ROUTE_TTL`].
     pub ttl: u64,
-    /// Multiaddr bytes, each ending in `/p2p/<node>`.
+    /// Multiaddr bytes, each ending in `/p2p/<node>`; see [`check_relay`].
     pub relays: Vec<Bytes>,
-    /// Multiaddr bytes without `/p2p`; empty unless the device opts in.
+    /// Multiaddr bytes without `/p2p`, see [`check_direct`]; empty unless the device opts in.
     pub direct: Vec<Bytes>,
 }
 
@@ -143,6 +144,14 @@ pub enum RouteError {
     /// Past its life, dated ahead of our clock, or with a longer life than allowed.
     #[error("the route of {0} is expired, dated in the future, or longer lived than allowed")]
     Time(DeviceId),
+    /// With a multiaddr that nobody should dial or print.
+    #[error("the route of {device} holds a multiaddr that is not allowed: {reason}")]
+    Place {
+        /// The device.
+        device: DeviceId,
+        /// What is wrong with it.
+        reason: NoPlace,
+    },
 }
 
 /// A route signed by the key its device proves to use now; made only by [`verify_route`].
@@ -193,6 +202,10 @@ fn signer(spec: &ChainSpec, signed: &SignedRoute, now: u64) -> Result<(Route, Pu
     if route.ttl > MAX_ROUTE_TTL || ends <= now || route.issued_at > now.saturating_add(MAX_CLOCK_SKEW) {
         return Err(RouteError::Time(route.device));
     }
+    let relays = route.relays.iter().try_for_each(|relay| check_relay(relay));
+    relays
+        .and_then(|()| route.direct.iter().try_for_each(|direct| check_direct(direct)))
+        .map_err(|reason| RouteError::Place { device: route.device, reason })?;
     let key = signed
         .signature
         .recover(&digest(&signed.route))
@@ -223,9 +236,20 @@ mod tests {
             seq: NOW * 1000,
             issued_at: NOW,
             ttl: 600,
-            relays: alloc::vec![Bytes::from_static(&[4, 127, 0, 0, 1])],
+            relays: alloc::vec![Bytes::from_static(&[4, 127, 0, 0, 1, 6, 0, 80, 0xa5, 3, 2, 0, 0])],
             direct: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_multiaddr_that_could_forge_a_line_is_refused() {
+        let forged = b"\x36\x09x\n\x1b[2Klie\x06\x00\x01\xa5\x03\x02\x00\x00";
+        let relays = alloc::vec![Bytes::from_static(forged)];
+        let refused = check(&Route { relays, ..route() }, 1, NOW);
+        assert!(matches!(refused, Err(RouteError::Place { reason: NoPlace::Host, .. })), "{refused:?}");
+        // A device's own multiaddr names no peer: the signer is who is there.
+        let refused = check(&Route { direct: route().relays, ..route() }, 1, NOW);
+        assert!(matches!(refused, Err(RouteError::Place { reason: NoPlace::PeerId, .. })), "{refused:?}");
     }
 
     fn record() -> DeviceRecord {

@@ -18,8 +18,8 @@ pub const MAX_PROFILE_BYTES: u64 = 64 * 1024;
 pub const MAX_PASSPHRASE_BYTES: u64 = 4 * 1024;
 /// Bytes of a file of our own state: a head, a deployment journal.
 pub const MAX_STATE_BYTES: u64 = 64 * 1024;
-/// Bytes copied at a time in each direction of a stream.
-pub const COPY_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes copied at a time in each direction of a stream: four chunks of it.
+pub const COPY_BUFFER_BYTES: usize = 4 * (16 * 1024 - 2);
 /// Streams that `publish` and `forward` serve at once; a client allows fewer per connection.
 pub const MAX_STREAMS: usize = 512;
 /// Connecting to the local socket of a published service.

@@ -89,6 +89,7 @@ impl From<OpenError> for Failure {
             E::Revoked { .. } => "revoked",
             E::Suspended { .. } => "suspended",
             E::Expired { .. } => "expired",
+            E::NotOurKey { .. } => "not_our_key",
             E::NoGrant { .. } => "no_grant",
             E::NoRoute { .. } => "no_route",
             E::Unreachable { .. } => "unreachable",

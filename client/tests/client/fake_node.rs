@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId, StreamProtocol, multiaddr::Protocol, swarm::Swar
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroUsize,
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -68,12 +68,14 @@ pub(crate) enum Manner {
     Unasked,
     /// Watches and never pushes.
     Withholds,
+    /// Pushes the same thing over and over.
+    Repeats,
 }
 
 struct Shared {
     world: Arc<World>,
     manner: watch::Sender<Manner>,
-    routes: Mutex<BTreeMap<DeviceId, SignedRoute>>,
+    routes: watch::Sender<BTreeMap<DeviceId, SignedRoute>>,
     asked: watch::Sender<u64>,
     watched: watch::Sender<BTreeSet<Slot>>,
 }
@@ -101,7 +103,7 @@ impl FakeNode {
         let shared = Arc::new(Shared {
             world: world.clone(),
             manner: watch::Sender::new(manner),
-            routes: Mutex::default(),
+            routes: watch::Sender::default(),
             asked: watch::Sender::new(0),
             watched: watch::Sender::default(),
         });
@@ -156,11 +158,20 @@ impl FakeNode {
     }
 
     pub(crate) fn forget_routes(&self) {
-        self.shared.routes.lock().unwrap().clear();
+        self.shared.routes.send_modify(BTreeMap::clear);
     }
 
     pub(crate) fn holds_route(&self, device: DeviceId) -> bool {
-        self.shared.routes.lock().unwrap().contains_key(&device)
+        self.shared.routes.borrow().contains_key(&device)
+    }
+
+    /// Waits until it holds a route of this device with a number above this one, and returns its number.
+    pub(crate) async fn newer_route(&self, device: DeviceId, above: u64) -> u64 {
+        let mut routes = self.shared.routes.subscribe();
+        let seq =
+            |routes: &BTreeMap<DeviceId, SignedRoute>| Some(routes.get(&device)?.claimed().unwrap().seq);
+        let newer = routes.wait_for(|routes| seq(routes).is_some_and(|seq| seq > above)).await.unwrap();
+        seq(&newer).unwrap()
     }
 }
 
@@ -250,7 +261,7 @@ impl Shared {
                 DeviceId(windlass_protocol::record::NameRecord::decode(&value).unwrap()?.target)
             }
         };
-        self.routes.lock().unwrap().get(&device).cloned()
+        self.routes.borrow().get(&device).cloned()
     }
 
     fn false_route(&self) -> SignedRoute {
@@ -272,11 +283,19 @@ impl Shared {
         let request: RouteRequest = wire::decode(&read_frame(&mut stream).await?, MAX_ROUTE_MESSAGE_BYTES)?;
         let response = match request {
             RouteRequest::Publish(signed) => {
-                let device = signed.claimed()?.device;
-                self.routes.lock().unwrap().insert(device, signed);
+                let Route { device, seq, .. } = signed.claimed()?;
+                // As real nodes do: the highest number wins, and whoever sent another isn't told.
+                self.routes.send_if_modified(|routes| {
+                    let known = routes.get(&device).map(|known| known.claimed().unwrap().seq);
+                    let is_newer = known.is_none_or(|known| seq > known);
+                    if is_newer {
+                        routes.insert(device, signed);
+                    }
+                    is_newer
+                });
                 RouteResponse::Kept
             }
-            RouteRequest::Fetch(device) => match self.routes.lock().unwrap().get(&device) {
+            RouteRequest::Fetch(device) => match self.routes.borrow().get(&device) {
                 Some(signed) => RouteResponse::Found(signed.clone()),
                 None => RouteResponse::NotFound,
             },
@@ -315,7 +334,11 @@ impl Shared {
                 let all: Vec<Slot> = slots.iter().copied().collect();
                 for chunk in all.chunks(MAX_BUNDLE_SLOTS) {
                     if let Some(push) = self.push(chunk) {
-                        write_frame(&mut writer, &wire::encode(&push)).await?;
+                        let times = if self.manner() == Manner::Repeats { usize::MAX } else { 1 };
+                        let frame = wire::encode(&push);
+                        for _ in 0..times {
+                            write_frame(&mut writer, &frame).await?;
+                        }
                     }
                 }
             }

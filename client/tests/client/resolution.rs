@@ -7,7 +7,7 @@ use crate::{
 use std::sync::Arc;
 use windlass_client::{
     Client, Denial, HeadStore, MemoryHeadStore, NodeError, RefusedNode, Rejection, ResolveError, StartError,
-    Target,
+    Target, limits::HEDGE_AFTER,
 };
 use windlass_protocol::{
     Address,
@@ -195,9 +195,39 @@ async fn a_route_that_another_key_signed_is_no_route_and_no_nodes_fault() {
 }
 
 #[tokio::test]
-async fn a_silent_node_costs_its_deadline_and_no_more() {
-    let reason = refusal_of(Manner::Silent).await.reason;
-    assert!(matches!(reason, Rejection::Silent { .. }), "{reason}");
+async fn a_silent_node_is_not_waited_for_and_not_asked_first_again() {
+    let world = World::new();
+    let silent = FakeNode::start(&world, 10, Manner::Silent).await;
+    let honest = FakeNode::start(&world, 11, Manner::Honest).await;
+    let client = client(&world, &[&silent, &honest]).await;
+    let provenance = client.resolve(&lamp()).await.unwrap().provenance;
+    assert_eq!(provenance.node, honest.peer);
+    assert!(provenance.took >= HEDGE_AFTER, "{:?}", provenance.took);
+    let asked = silent.asked();
+    assert_eq!(client.resolve(&lamp()).await.unwrap().provenance.node, honest.peer);
+    assert_eq!(silent.asked(), asked);
+    honest.behave(Manner::Silent);
+    let error = client.resolve(&lamp()).await.unwrap_err();
+    assert_eq!(error.refused().len(), 2, "{error}");
+    for node in error.refused() {
+        assert!(matches!(node.reason, Rejection::Silent { .. }), "{}", node.reason);
+    }
+    client.shutdown().await;
+}
+
+/// A fixed bug: nodes were asked strictly one after the other, and time ran out on the silent ones.
+#[tokio::test]
+async fn silent_nodes_in_front_do_not_hide_an_honest_one() {
+    let world = World::new();
+    let mut nodes = Vec::new();
+    for seed in 10..16 {
+        nodes.push(FakeNode::start(&world, seed, Manner::Silent).await);
+    }
+    nodes.push(FakeNode::start(&world, 16, Manner::Honest).await);
+    let client = client(&world, &nodes.iter().collect::<Vec<_>>()).await;
+    let resolved = client.resolve(&lamp()).await.unwrap();
+    assert_eq!(resolved.provenance.node, nodes[6].peer);
+    client.shutdown().await;
 }
 
 #[tokio::test]

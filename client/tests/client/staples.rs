@@ -4,11 +4,14 @@ use crate::{
     streams::Scene,
     world::{SERVICE, World, device, key, now},
 };
-use futures::{AsyncReadExt, StreamExt};
+use futures::{AsyncReadExt, StreamExt, future::join_all, stream::FuturesUnordered};
 use libp2p::{StreamProtocol, multiaddr::Protocol};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
-use windlass_client::{Policy, Refusal};
+use windlass_client::{
+    Policy, Refusal,
+    limits::{JUDGING, JUDGING_PER_PEER, OPEN_DEADLINE},
+};
 use windlass_p2p::{
     Control, PeerStream,
     frame::{read_frame, write_frame},
@@ -151,15 +154,55 @@ async fn a_staple_from_before_the_revocation_is_judged_by_newer_evidence() {
     assert_eq!(raw.send(&scene, claim, before).await, Reply::Refused(Refusal::Revoked));
 }
 
+/// An attested block that contradicts the one at the same height is no evidence, in a staple as anywhere else.
 #[tokio::test]
-async fn noise_and_slow_callers_hold_up_nobody() {
+async fn a_staple_under_another_block_at_a_verified_height_is_refused() {
     let scene = Scene::new(Policy::default()).await;
+    let claim = Claim::Granted(device(21), 0);
+    let mut fork = scene.world.tip();
+    fork.timestamp -= 1;
+    let forked = fork.bundle(&scene.world.spec, &[CALLER(), grant()], &[1, 2], now());
     let raw = Raw::new(21);
-    let _mute: Vec<PeerStream> = futures::future::join_all((0..8).map(|_| raw.stream(&scene))).await;
-    let mut noisy = raw.stream(&scene).await;
+    assert_eq!(raw.send(&scene, claim, forked).await, Reply::Refused(Refusal::BadStaple));
+    let honest = staple(&scene.world, &[CALLER(), grant()]);
+    assert_eq!(raw.send(&scene, claim, honest).await, Reply::Accepted);
+}
+
+#[tokio::test]
+async fn noise_is_reset() {
+    let scene = Scene::new(Policy::default()).await;
+    let mut noisy = Raw::new(21).stream(&scene).await;
     write_frame(&mut noisy, b"\xffnoise").await.unwrap();
     let mut answer = Vec::new();
     assert!(noisy.read_to_end(&mut answer).await.is_err() && answer.is_empty());
+}
+
+/// A fixed bug: two keys with mute streams held every place, and every caller after them was reset.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mute_streams_of_many_keys_lock_out_nobody() {
+    let scene = Scene::new(Policy::default()).await;
+    // The honest caller is connected before the flood; only its stream has to find a place.
+    let honest = Raw::new(21);
+    drop(honest.stream(&scene).await);
+    let strangers: Vec<Raw> = (0..JUDGING / JUDGING_PER_PEER + 2).map(|n| Raw::new(100 + n as u8)).collect();
+    let floods = strangers.iter().map(|raw| {
+        futures::stream::iter(0..JUDGING_PER_PEER).then(|_| raw.stream(&scene)).collect::<Vec<PeerStream>>()
+    });
+    let mut mute: Vec<PeerStream> = join_all(floods).await.into_iter().flatten().collect();
+    assert!(mute.len() > JUDGING);
+    let evicted = mute.len() - JUDGING;
     let staple = staple(&scene.world, &[CALLER(), grant()]);
-    assert_eq!(raw.send(&scene, Claim::Granted(device(21), 0), staple).await, Reply::Accepted);
+    let began = Instant::now();
+    assert_eq!(honest.send(&scene, Claim::Granted(device(21), 0), staple).await, Reply::Accepted);
+    assert!(
+        began.elapsed() < OPEN_DEADLINE / 2,
+        "it waited for places to be given up: {:?}",
+        began.elapsed()
+    );
+    // Those that had to leave were reset, and told nothing.
+    let ends = mute.iter_mut().map(|stream| async move { stream.read(&mut [0]).await });
+    let mut ends = ends.collect::<FuturesUnordered<_>>();
+    for _ in 0..evicted {
+        assert!(ends.next().await.unwrap().is_err());
+    }
 }

@@ -2,19 +2,20 @@
 
 use crate::{
     fake_node::{FakeNode, Manner},
-    world::{SERVICE, World, device, key, name},
+    world::{SERVICE, World, device, key, name, now},
 };
 use futures::future::join_all;
 use std::{io, sync::Arc};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use windlass_client::{
-    Client, Ended, Listed, Mode, OpenError, Path, Policy, Publication, PublishError, Refusal, Service,
-    Stream, Target,
+    Client, Clock, Ended, Event, Events, Listed, Mode, OpenError, Path, Policy, Publication, PublishError,
+    Refusal, Service, Stream, Target,
 };
+use windlass_p2p::identity;
 use windlass_protocol::{
     B256,
     grant::{GrantService, GrantTarget, Grantee, grant_id, parties_hash},
-    record::DeviceStatus,
+    record::{DeviceRecord, DeviceStatus},
     slot::Slot,
 };
 
@@ -145,7 +146,8 @@ async fn a_callers_own_standing_is_judged_before_anybody_is_dialled() {
     let impostor = builder.device_id(device(21)).start().await.unwrap();
     scene.world.set_status(device(21), DeviceStatus::Active);
     let error = impostor.open(&lamp(), SERVICE).await.unwrap_err();
-    assert!(matches!(error, OpenError::Refused { refusal: Some(Refusal::NotItsKey), .. }), "{error}");
+    assert!(matches!(error, OpenError::NotOurKey { device: id } if id == device(21)), "{error}");
+    assert!(error.is_proven_no());
 }
 
 #[tokio::test]
@@ -242,6 +244,109 @@ async fn revoking_the_publisher_cuts_the_stream_on_both_ends() {
     assert_eq!(far_end.await, Ended::Denied(Refusal::Stale));
 }
 
+/// A fixed bug: behind a half that was closed already, a cut looked like an orderly end, or like nothing at all.
+#[tokio::test]
+async fn a_cut_is_told_as_a_cut_whichever_halves_are_closed() {
+    for (near_closed, far_closed) in [(false, false), (true, false), (false, true)] {
+        for revoked in [true, false] {
+            let mut scene = Scene::new(Policy::default()).await;
+            let caller = scene.caller(21).await;
+            let (mut near, mut far) = scene.connect(&caller).await;
+            far.write_all(b"half of the answer").await.unwrap();
+            far.flush().await.unwrap();
+            let mut start = [0; 18];
+            near.read_exact(&mut start).await.unwrap();
+            if near_closed {
+                near.shutdown().await.unwrap();
+                assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
+            }
+            if far_closed {
+                far.shutdown().await.unwrap();
+                assert_eq!(near.read(&mut [0]).await.unwrap(), 0);
+            }
+            // The caller doesn't watch its own grant, so only the other side's cut can end its stream.
+            if revoked {
+                let parties = parties_hash(
+                    GrantTarget::Device(device(20)),
+                    Grantee::Device(device(21)),
+                    GrantService::One(SERVICE),
+                );
+                let ended = far.ended();
+                scene.world.mine([(Slot::Grant(grant_id(7, parties)), B256::ZERO)]);
+                assert_eq!(ended.await, Ended::Denied(Refusal::NoGrant));
+            } else {
+                drop(far);
+            }
+            let case = format!("near closed: {near_closed}, far closed: {far_closed}, revoked: {revoked}");
+            if !far_closed {
+                assert_eq!(read_error(&mut near).await, io::ErrorKind::ConnectionReset, "{case}");
+            }
+            if !near_closed {
+                let written = async {
+                    loop {
+                        if let Err(error) = near.write_all(&[7; 4_096]).await {
+                            return error.kind();
+                        }
+                    }
+                };
+                assert_eq!(written.await, io::ErrorKind::ConnectionReset, "{case}");
+            }
+            assert_eq!(near.end_reason(), None, "{case}");
+        }
+    }
+}
+
+/// A fixed bug: whoever waited for a stream's end kept it open after it was dropped.
+#[tokio::test]
+async fn waiting_for_the_end_of_a_stream_does_not_keep_it_open() {
+    let mut scene = Scene::new(Policy::default()).await;
+    let caller = scene.caller(21).await;
+    let (near, mut far) = scene.connect(&caller).await;
+    let waiting = tokio::spawn(near.ended());
+    drop(near);
+    assert_eq!(read_error(&mut far).await, io::ErrorKind::ConnectionReset);
+    assert!(!waiting.is_finished());
+    waiting.abort();
+}
+
+#[tokio::test]
+async fn withdrawing_a_service_cuts_its_streams_and_no_others() {
+    let mut scene = Scene::new(Policy::default()).await;
+    let elsewhere = Service::Stream(9);
+    let policy = mode(Mode::Private { grants: false, list: vec![Listed::Device(device(21))] });
+    let mut other = scene.publisher.publish(elsewhere, policy).await.unwrap();
+    let caller = scene.caller(21).await;
+    let (mut near, mut far) = scene.connect(&caller).await;
+    let lamp = lamp();
+    let (kept, far_kept) = tokio::join!(caller.open(&lamp, elsewhere), other.accept());
+    let (mut kept, mut far_kept) = (kept.unwrap(), far_kept.unwrap());
+    drop(scene.publication);
+    assert_eq!(far.ended().await, Ended::Denied(Refusal::Withdrawn));
+    assert_eq!(read_error(&mut far).await, io::ErrorKind::ConnectionAborted);
+    assert_eq!(read_error(&mut near).await, io::ErrorKind::ConnectionReset);
+    kept.write_all(b"still here").await.unwrap();
+    kept.shutdown().await.unwrap();
+    let mut bytes = Vec::new();
+    far_kept.read_to_end(&mut bytes).await.unwrap();
+    assert_eq!(bytes, b"still here");
+    // Published anew, it has nothing to do with what was cut.
+    scene.publication = scene.publisher.publish(SERVICE, Policy::default()).await.unwrap();
+    let (_near, far) = scene.connect(&caller).await;
+    assert_eq!(far.end_reason(), None);
+}
+
+#[tokio::test]
+async fn rotating_the_publishers_key_away_ends_what_it_accepted() {
+    let mut scene = Scene::new(mode(Mode::Public)).await;
+    let caller = scene.caller(21).await;
+    let (_near, far) = scene.connect(&caller).await;
+    let ended = far.ended();
+    let slot = Slot::Device(device(20));
+    let record = DeviceRecord::decode(&scene.world.tip().value(slot)).unwrap().unwrap();
+    scene.world.mine([(slot, DeviceRecord { key: key(77).address(), ..record }.encode())]);
+    assert_eq!(ended.await, Ended::Denied(Refusal::Stale));
+}
+
 #[tokio::test]
 async fn one_node_that_withholds_the_revocation_keeps_nothing_alive() {
     let manners = [Manner::Withholds, Manner::Honest];
@@ -263,6 +368,47 @@ async fn a_node_that_pushes_what_nobody_asked_for_is_replaced() {
     let ended = far.ended();
     scene.world.set_status(device(21), DeviceStatus::Revoked);
     assert_eq!(ended.await, Ended::Denied(Refusal::Revoked));
+}
+
+#[tokio::test]
+async fn a_node_that_tells_the_same_again_and_again_is_replaced() {
+    let manners = [Manner::Repeats, Manner::Repeats, Manner::Honest];
+    let mut scene = Scene::with(Policy::default(), &manners).await;
+    let caller = scene.caller(21).await;
+    let (_near, far) = scene.connect(&caller).await;
+    scene.nodes[2].watches(Slot::Device(device(21))).await;
+    let ended = far.ended();
+    scene.world.set_status(device(21), DeviceStatus::Revoked);
+    assert_eq!(ended.await, Ended::Denied(Refusal::Revoked));
+}
+
+/// A clock ahead of the others by less than they tolerate.
+struct Ahead;
+
+impl Clock for Ahead {
+    fn unix_millis(&self) -> u64 {
+        (now() + 40) * 1_000
+    }
+}
+
+/// A fixed bug: nodes keep the route with the highest number, so one that was signed after the clock had gone back
+/// was kept by nobody, and nobody was told.
+#[tokio::test]
+async fn a_device_whose_clock_went_back_is_found_where_it_is_now() {
+    let world = World::new();
+    let mut nodes = vec![FakeNode::start(&world, 10, Manner::Honest).await];
+    nodes.push(FakeNode::start(&world, 11, Manner::Honest).await);
+    let ahead = Client::builder(world.spec.clone(), key(20)).nodes([nodes[0].multiaddr.clone()]).clock(Ahead);
+    let before = ahead.start().await.unwrap();
+    let publication = before.publish(SERVICE, Policy::default()).await.unwrap();
+    let seq = nodes[0].newer_route(device(20), 0).await;
+    assert!(seq > now() * 1_000 + 20_000);
+    drop(publication);
+    before.shutdown().await;
+
+    let publisher = start(&world, &nodes, 20).await;
+    let _publication = publisher.publish(SERVICE, Policy::default()).await.unwrap();
+    nodes[0].newer_route(device(20), seq).await;
 }
 
 #[tokio::test]
@@ -357,6 +503,65 @@ async fn who_is_not_active_publishes_nothing() {
     world.set_status(device(20), DeviceStatus::Revoked);
     let revoked = start(&world, &nodes, 20).await.publish(SERVICE, Policy::default()).await.map(drop);
     assert!(refused(revoked, Refusal::Revoked));
+}
+
+/// Waits for an event that `wanted` picks.
+async fn told<T>(events: &mut Events, wanted: impl Fn(Event) -> Option<T>) -> T {
+    loop {
+        if let Some(found) = wanted(events.next().await.unwrap()) {
+            return found;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_owner_is_told_of_heads_paths_and_refusals() {
+    let mut scene = Scene::new(Policy::default()).await;
+    let mut events = scene.publisher.events();
+    let stranger = scene.caller(22).await;
+    // Its own node would tell it no; it has to be refused by the device.
+    let caller = scene.caller(21).await;
+    let (near, _far) = scene.connect(&caller).await;
+    let path = near.path();
+    let reached = told(&mut events, |event| match event {
+        Event::Path { peer, path: Some(path) } if path.is_relayed() => Some((peer, path)),
+        _ => None,
+    });
+    assert_eq!(reached.await, (identity::peer_id_of(&key(21).public_key()), path));
+    assert!(stranger.open(&lamp(), SERVICE).await.is_err());
+    let refused = told(&mut events, |event| match event {
+        Event::CallerRefused { caller, service, refusal } => Some((caller, service, refusal)),
+        _ => None,
+    });
+    assert_eq!(refused.await, (device(22), SERVICE, Refusal::NoGrant));
+    scene.world.set_status(device(21), DeviceStatus::Revoked);
+    let (mut head, mut ended) = (None, None);
+    while head.is_none() || ended.is_none() {
+        match events.next().await.unwrap() {
+            Event::Head(found) => head = Some(found.number),
+            Event::StreamEnded { peer, service, why } => ended = Some((peer, service, why)),
+            _ => {}
+        }
+    }
+    let expected = (device(21), Some(SERVICE), Ended::Denied(Refusal::Revoked));
+    assert_eq!((head, ended), (Some(102), Some(expected)));
+    scene.publisher.shutdown().await;
+    while events.next().await.is_some() {}
+}
+
+#[tokio::test]
+async fn an_owner_is_told_which_node_was_refused() {
+    let world = World::new();
+    let nodes = vec![FakeNode::start(&world, 10, Manner::WrongValue).await];
+    let client = start(&world, &nodes, 21).await;
+    let mut events = client.events();
+    assert!(client.resolve(&lamp()).await.is_err());
+    let refused = told(&mut events, |event| match event {
+        Event::NodeRefused(node) => Some(node),
+        _ => None,
+    });
+    let refused = refused.await;
+    assert!(refused.peer == nodes[0].peer && refused.reason.is_lie(), "{refused}");
 }
 
 #[tokio::test]

@@ -7,11 +7,13 @@ use crate::network::Network;
 use crate::rate::Rates;
 use crate::testing::device::{Device, push};
 use crate::testing::{self, Served as Mirror};
+use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 use std::num::NonZeroUsize;
 use tokio_util::sync::CancellationToken;
 use windlass_p2p::PeerStream;
 use windlass_p2p::frame::{read_frame, write_frame};
+use windlass_p2p::identity;
 use windlass_protocol::bundle::{VerifiedBundle, open_bundle, verify_bundle};
 use windlass_protocol::grant::candidates;
 use windlass_protocol::head::{Committee, Trust};
@@ -87,6 +89,7 @@ fn open_question() -> Question {
 
 fn route(mirror: &Mirror, seed: u8, seq: u64) -> SignedRoute {
     let relay: Multiaddr = "/ip4/127.0.0.1/tcp/4001".parse().unwrap();
+    let relay = relay.with(Protocol::P2p(identity::peer_id_of(&testing::key(1).public_key())));
     let route = Route {
         chain_id: mirror.spec.chain_id,
         genesis_hash: mirror.spec.genesis_hash,

@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`identity`] | secret key → libp2p key pair; PeerId ↔ key address |
 //! | [`frame`] | one length-prefixed frame, read or written |
+//! | [`chunks`] | chunks with an unmistakable end, for bytes that are not messages |
 //! | [`path`] | direct or relayed, and which is better |
 //! | [`streams`] | the behaviour that opens and accepts streams, and its handle |
 //! | [`relay`] | the relay server and client, with the stock caps lifted |
@@ -17,6 +18,7 @@
 //! | [`limits`] | every bound |
 
 pub mod admission;
+pub mod chunks;
 pub mod frame;
 pub mod identity;
 pub mod limits;
@@ -25,6 +27,7 @@ pub mod relay;
 pub mod streams;
 pub mod swarm;
 
+pub use chunks::{ChunkStream, Cut};
 pub use libp2p::{self, Multiaddr, PeerId, StreamProtocol};
 pub use path::{Path, Transport};
 pub use streams::{Control, Incoming, OpenError, PeerStream};

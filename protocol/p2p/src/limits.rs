@@ -16,6 +16,10 @@ pub const MAX_FRAME_PREFIX: usize = 3;
 /// length costs the claimer as much as it costs us.
 pub const FRAME_CHUNK: usize = 4 * 1024;
 
+/// Bytes of a chunk that a stream holds while the muxer has no room for them, its length included: what yamux
+/// sends in one frame, so that larger chunks would be taken apart again.
+pub const STAGED_BYTES: usize = 16 * 1024;
+
 /// Streams we keep open to one peer at a time, over all its connections.
 pub const STREAMS_PER_PEER: usize = 256;
 
@@ -40,16 +44,27 @@ pub const ADDRESSES_PER_DIAL: usize = 16;
 /// (RFC 8305 recommends 250 ms between attempts).
 pub const DIRECT_HEAD_START: Duration = Duration::from_millis(250);
 
-/// Streams of all kinds on one connection. yamux drops the whole connection beyond it, so it covers
-/// what we open, what we accept, and 256 more for identify, ping, and the circuits that a relay runs
-/// through its connection to a device. It also bounds what a peer can make us buffer: 256 KiB each.
-pub const MUXED_STREAMS: usize = STREAMS_PER_PEER + INBOUND_PER_CONNECTION + 256;
+/// Streams of all kinds on one connection. yamux drops the whole connection beyond it, and with a relay's connection
+/// every circuit through it; so it covers all there can be: what we open, what we accept, one for each circuit that a
+/// device holds, accepts or dials through one relay, and 256 more for identify, ping and what has just ended.
+///
+/// It doesn't bound what a peer can make us buffer: yamux lets a stream's window grow from 256 KiB while it is read, to
+/// 1 GiB over all streams of a connection, and libp2p offers no way to say less. A peer fills only what we have read as
+/// much of before; who is let in at all is bounded by the connections.
+pub const MUXED_STREAMS: usize = STREAMS_PER_PEER + INBOUND_PER_CONNECTION + CIRCUITS_PER_DEVICE + 256;
+
+/// Circuits that one device can have through one relay, those under way included: its connections, and what becomes one.
+const CIRCUITS_PER_DEVICE: usize = (DEVICE_CONNECTIONS + PENDING_HANDSHAKES + PENDING_DIALS) as usize;
 
 /// Time for a transport to connect, authenticate and agree on a muxer.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Inbound connections whose handshake is under way; more are refused at once.
 pub const PENDING_HANDSHAKES: u32 = 512;
+
+/// Of these, how many from one /32 of IPv4 or /56 of IPv6: one host can't keep out everybody else. This machine itself
+/// is not counted.
+pub const PENDING_PER_NETWORK: u32 = 16;
 
 /// Outbound connections being made.
 pub const PENDING_DIALS: u32 = 512;
@@ -62,6 +77,10 @@ pub const NODE_CONNECTIONS: u32 = 65_536;
 
 /// Established connections of a device, relayed ones included.
 pub const DEVICE_CONNECTIONS: u32 = 1024;
+
+/// Of these, at most so many, and a quarter, are for connections we dial: whatever strangers do, a device reaches its
+/// nodes and a node the other nodes.
+pub const KEPT_FOR_DIALS: u32 = 256;
 
 /// How long a connection without a stream is kept for the next one.
 pub const IDLE: Duration = Duration::from_secs(60);

@@ -169,7 +169,7 @@ pub fn node_swarm(
     let keypair = identity::keypair(secret);
     let (streams, control) = streams::Behaviour::new(config.streams.clone());
     let behaviour = NodeBehaviour {
-        admission: admission::Behaviour,
+        admission: admission::Behaviour::default(),
         limits: connection_limits(config.connections),
         identify: identify(keypair.public(), &config.agent, false),
         ping: ping(),
@@ -200,7 +200,7 @@ pub fn device_swarm(
         .with_tcp(tcp(), noise::Config::new, muxer)?
         .with_relay_client(noise::Config::new, muxer)?
         .with_behaviour(|keypair, relay| DeviceBehaviour {
-            admission: admission::Behaviour,
+            admission: admission::Behaviour::default(),
             limits: connection_limits(config.connections),
             identify: identify(keypair.public(), &config.agent, true),
             ping: ping(),
@@ -254,10 +254,13 @@ fn identify(key: PublicKey, agent: &str, hide_addresses: bool) -> identify::Beha
     identify::Behaviour::new(config)
 }
 
+/// Strangers can't take every place: some are kept for what we dial ourselves.
 fn connection_limits(established: u32) -> connection_limits::Behaviour {
+    let kept = (established / 4).min(limits::KEPT_FOR_DIALS);
     let config = ConnectionLimits::default()
         .with_max_pending_incoming(Some(limits::PENDING_HANDSHAKES))
         .with_max_pending_outgoing(Some(limits::PENDING_DIALS))
+        .with_max_established_incoming(Some(established - kept))
         .with_max_established_per_peer(Some(limits::CONNECTIONS_PER_PEER))
         .with_max_established(Some(established));
     connection_limits::Behaviour::new(config)

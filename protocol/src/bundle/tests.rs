@@ -284,6 +284,7 @@ fn a_staple_taken_out_of_an_answer_stands_alone_and_authorises() {
         policy: &policy,
         service: SERVICE,
         own: OWN,
+        own_key: KeyAddress(OWN.0),
         key: KeyAddress(CALLER.0),
         claim: Claim::Granted(CALLER, 0),
     };

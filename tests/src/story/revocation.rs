@@ -3,6 +3,7 @@
 use super::{Actor, Forward, SOON, Story};
 use anyhow::{Context, ensure};
 use serde_json::Value;
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -33,7 +34,8 @@ impl Story {
         let ended = tokio::spawn(async move {
             loop {
                 match stream.read(&mut buffer).await {
-                    Ok(0) | Err(_) => return Instant::now(),
+                    Ok(0) => return (Instant::now(), None),
+                    Err(error) => return (Instant::now(), Some(error.kind())),
                     Ok(_) => {}
                 }
             }
@@ -43,8 +45,10 @@ impl Story {
         let receipt = Instant::now();
         let block = revoked["block"].as_u64().with_context(|| format!("no block in {revoked}"))?;
         let attested = timeout(SOON, self.attested(block)).await.context("the block was not attested")??;
-        let ended = timeout(SOON, ended).await.context("the stream outlived the revocation")??;
+        let (ended, how) = timeout(SOON, ended).await.context("the stream outlived the revocation")??;
         ensure!(ended > asked, "the stream ended before the revocation was asked for");
+        // An orderly end would pass off what came so far as the whole answer.
+        ensure!(how == Some(ErrorKind::ConnectionReset), "the stream was not cut but ended: {how:?}");
         let cut = |event: &Value| event["event"] == "ended" && event["reason"].is_string();
         forward.running.event(SOON, cut).await.context("the forward does not say that the stream was cut")?;
         Ok(Cut {

@@ -156,6 +156,10 @@ impl Peers {
 
     /// Queues a caller who wants a stream, unless too many wait already. Returns whether it waits.
     pub(super) fn want_stream(&mut self, peer: PeerId, caller: CallerId, want: WantStream) -> bool {
+        // A caller that gave up while its command was queued; its notice has come before.
+        if want.reply.is_closed() {
+            return false;
+        }
         let Some(entry) = self.room_to_wait(peer) else {
             let _ = want.reply.send(Err(OpenError::Busy { peer }));
             return false;
@@ -167,6 +171,9 @@ impl Peers {
 
     /// Queues a caller who wants a connection, unless too many wait already. Returns whether it waits.
     pub(super) fn want_connection(&mut self, peer: PeerId, caller: CallerId, want: WantConnection) -> bool {
+        if want.is_closed() {
+            return false;
+        }
         let Some(entry) = self.room_to_wait(peer) else {
             let _ = want.send(Err(OpenError::Busy { peer }));
             return false;

@@ -160,7 +160,9 @@ pub(super) enum Place {
 /// Reads end with `Ok(0)` only when the peer closed its side; a reset stream or a dead connection is
 /// an [`io::ErrorKind::ConnectionReset`]. Closing closes our side alone; dropping an unclosed stream
 /// resets it. One limit of yamux remains: once *our* side is closed, a peer that resets looks like one
-/// that closes, unless the whole connection died.
+/// that closes, unless the whole connection died; and a writer whose peer closed first isn't told of a
+/// reset at all. Frames carry their length and don't mind; anything else goes through
+/// [`ChunkStream`](crate::ChunkStream).
 #[derive(Debug)]
 pub struct PeerStream {
     stream: Stream,

@@ -207,3 +207,18 @@ fn limits_hold_in_every_history() {
     // A history that serves nobody and refuses nobody shows nothing.
     assert!(served.get() > 500 && busy.get() > 100, "served {}, busy {}", served.get(), busy.get());
 }
+
+/// A fixed bug: notices come before commands, so the wish of a caller that had left was taken up and dialled for.
+#[test]
+fn a_caller_that_left_before_its_wish_came_is_not_waited_for() {
+    let mut world = World::new();
+    let (caller, to) = (CallerId(1), peer(1));
+    let (reply, answer) = oneshot::channel();
+    let (want_connection, connected) = oneshot::channel();
+    drop((answer, connected));
+    world.peers.apply(Notice::Cancelled { peer: to, caller });
+    let want = WantStream { protocol: ECHO, deadline: Instant::now(), reply, progress: Progress::default() };
+    assert!(!world.peers.want_stream(to, caller, want));
+    assert!(!world.peers.want_connection(to, caller, want_connection));
+    assert_eq!(world.peers.usage(), Usage::default());
+}

@@ -93,6 +93,16 @@ pub(super) fn node_with(seed: u8, streams: Limits) -> Host<NodeBehaviour> {
     start(node_swarm(&secret(seed), &NodeConfig { streams, ..NodeConfig::new("test/1") }).unwrap())
 }
 
+/// A node with no more than this many connections.
+pub(super) fn node_of(seed: u8, connections: u32) -> Host<NodeBehaviour> {
+    start(node_swarm(&secret(seed), &NodeConfig { connections, ..NodeConfig::new("test/1") }).unwrap())
+}
+
+/// A device with no more than this many connections.
+pub(super) fn device_of(seed: u8, connections: u32) -> Host<DeviceBehaviour> {
+    start(device_swarm(&secret(seed), &DeviceConfig { connections, ..DeviceConfig::new("test/1") }).unwrap())
+}
+
 pub(super) fn device(seed: u8) -> Host<DeviceBehaviour> {
     start(device_swarm(&secret(seed), &DeviceConfig::new("test/1")).unwrap())
 }

@@ -7,7 +7,7 @@ use std::{
 
 use futures::{AsyncReadExt, AsyncWrite, FutureExt, poll};
 
-use super::host::{ECHO, echoed, node, node_with, soon};
+use super::host::{ECHO, echoed, node, node_of, node_with, soon};
 use crate::streams::{Limits, OpenError, Stage};
 
 fn one_stream(waiting_per_peer: usize) -> Limits {
@@ -158,4 +158,22 @@ async fn streams_beyond_the_limit_wait_and_then_open() {
     });
     soon(futures::future::join_all(calls)).await;
     caller.until(|usage| usage.waiting == 0 && usage.connections == 1).await;
+}
+
+/// A fixed bug: strangers could use up all connections, those to be dialled included.
+#[tokio::test]
+async fn strangers_leave_room_for_our_own_dials() {
+    let (mut host, mut other) = (node_of(1, 4), node(2));
+    let at = [host.listen_directly().await];
+    let _echo = host.echo();
+    let strangers: Vec<_> = (10..14).map(node).collect();
+    let mut held = Vec::new();
+    for stranger in &strangers[..3] {
+        held.push(stranger.open(host.peer, &at).await.unwrap());
+    }
+    assert!(strangers[3].open(host.peer, &at).await.is_err());
+    let _answers = other.echo();
+    let elsewhere = [other.listen_directly().await];
+    let mut stream = host.open(other.peer, &elsewhere).await.unwrap();
+    assert_eq!(echoed(&mut stream, b"through").await.unwrap(), b"through");
 }

@@ -8,7 +8,7 @@ use libp2p::{
     swarm::dial_opts::{DialOpts, PeerCondition},
 };
 
-use super::host::{LONG, device, echoed, node, peer, relay, soon};
+use super::host::{LONG, device, device_of, echoed, node, peer, relay, soon};
 use crate::{
     Path,
     streams::{OpenError, Usage},
@@ -151,4 +151,25 @@ fn dead() -> Multiaddr {
 
 fn circuit_through(relay_at: Multiaddr, relay: u8, to: libp2p::PeerId) -> Multiaddr {
     relay_at.with(Protocol::P2p(peer(relay))).with(Protocol::P2pCircuit).with(Protocol::P2p(to))
+}
+
+/// A device that is full refuses further circuits; its connection to the relay, and with it all others, goes on.
+#[tokio::test]
+async fn circuits_beyond_what_a_device_takes_harm_none_of_the_others() {
+    let (_relay, relay_at) = relay(1).await;
+    // Two of its eight are kept for what it dials; the relay's connection is one of these.
+    let mut callee = device_of(2, 8);
+    let circuit = [callee.listen_through(&relay_at).await];
+    let _echo = callee.echo();
+    let strangers: Vec<_> = (10..26).map(device).collect();
+    let mut held = Vec::new();
+    for stranger in &strangers[..6] {
+        held.push(stranger.open(callee.peer, &circuit).await.unwrap());
+    }
+    for stranger in &strangers[6..] {
+        assert!(stranger.open(callee.peer, &circuit).await.is_err());
+    }
+    for mut stream in held {
+        assert_eq!(echoed(&mut stream, b"still here").await.unwrap(), b"still here");
+    }
 }
