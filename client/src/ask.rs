@@ -193,8 +193,10 @@ impl Asker {
                 Ok((value, proof)) => {
                     // Whoever kept us waiting for another is not asked first the next time.
                     let slow = waiting.iter().map(|(node, since)| (node, since.elapsed()));
-                    slow.filter(|(_, waited)| *waited >= hedge_after)
-                        .for_each(|(node, waited)| self.pool.outpaced(node, waited));
+                    for (slow, waited) in slow.filter(|(_, waited)| *waited >= hedge_after) {
+                        self.pool.outpaced(slow, waited);
+                        round.refused.push(slow.refused(Rejection::Silent { after: waited }));
+                    }
                     return Ok(Some((value, node, proof)));
                 }
                 Err(Rejection::Unreachable(error)) if matches!(*error, OpenError::Stopped) => {

@@ -14,7 +14,7 @@ use windlass_protocol::service::ALL_SERVICES;
 use windlass_protocol::slot::Slot;
 use windlass_protocol::spec::{ChainSpec, ContractPin, Contracts, FinalityRule, Fraction};
 use windlass_protocol::ticket::{SignedTicket, Ticket, Voucher, verify_ticket, verify_voucher};
-use windlass_protocol::{Address, B256, DeviceId, KeyAddress, Name, SecretKey, Service, U256};
+use windlass_protocol::{Address, B256, DeviceId, KeyAddress, Name, SecretKey, Service, U256, keccak256};
 
 fn vectors() -> Value {
     serde_json::from_str(include_str!("../../contracts/vectors/vectors.json")).unwrap()

@@ -203,6 +203,8 @@ async fn a_silent_node_is_not_waited_for_and_not_asked_first_again() {
     let provenance = client.resolve(&lamp()).await.unwrap().provenance;
     assert_eq!(provenance.node, honest.peer);
     assert!(provenance.took >= HEDGE_AFTER, "{:?}", provenance.took);
+    let [named] = &provenance.refused[..] else { panic!("{:?}", provenance.refused) };
+    assert!(named.peer == silent.peer && matches!(named.reason, Rejection::Silent { .. }), "{named}");
     let asked = silent.asked();
     assert_eq!(client.resolve(&lamp()).await.unwrap().provenance.node, honest.peer);
     assert_eq!(silent.asked(), asked);

@@ -182,16 +182,8 @@ impl Ledger {
         Ok(Overlay::new(self.state(block)?, self.archive.below(block.header.number)))
     }
 
-    /// The blocks from one height to another, both included, as far as there are any.
-    pub(crate) fn blocks_between(
-        &self,
-        from: u64,
-        to: u64,
-    ) -> impl Iterator<Item = Result<Arc<Block>, StateError>> {
-        self.blocks_where(from, to, |_| true)
-    }
-
-    /// As [`Ledger::blocks_between`], only those whose header is `wanted`; of the others only that is read.
+    /// The blocks from one height to another, both included, as far as there are any, whose header is
+    /// `wanted`; of the others only that is read.
     pub(crate) fn blocks_where(
         &self,
         from: u64,

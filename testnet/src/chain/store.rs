@@ -1,8 +1,7 @@
 //! Where the chain is kept: one key-value store, in memory or in a directory.
 //!
-//! Owns the keys, and batches that are written whole or not at all; both
-//! kinds are the same engine, so what is tested in memory is what runs on disk. It knows what the entries
-//! are called, never what they mean.
+//! Owns the keys, and batches that are written whole or not at all. Both kinds are the same engine, so that
+//! what is tested in memory is what runs on disk. It knows what the entries are called, never what they mean.
 //!
 //! A batch has been written once [`Store::write`] returns: it then survives the end of the process at any
 //! moment, kill -9 included. It may be lost with the machine's power, never half of it.

@@ -66,9 +66,11 @@ async fn the_table_shows_what_runs_and_its_commands_work() {
     ] {
         assert!(table.iter().any(|line| line.starts_with(part)), "{part}: {table:#?}");
     }
-    let after = |start: &str| table.iter().filter_map(move |line| line.trim_start().strip_prefix(start));
-    let profile = after("export WINDLASS_PROFILE=").next().unwrap();
-    let commands: Vec<_> = after("windlass ").collect();
+    let after = |start: &'static str| {
+        table.iter().filter_map(move |line| line.trim_start().strip_prefix(start)).collect::<Vec<_>>()
+    };
+    let profile = after("export WINDLASS_PROFILE=")[0];
+    let commands = after("windlass ");
     assert_eq!(commands.len(), 4, "{table:#?}");
     for command in &commands[..2] {
         let arguments: Vec<_> = command.split(' ').collect();
