@@ -10,14 +10,14 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 /// One kept connection.
-pub struct Client {
+pub(crate) struct Client {
     stream: BufReader<TcpStream>,
     host: String,
 }
 
 impl Client {
     /// Connects to a URL like `http://127.0.0.1:8545`.
-    pub async fn connect(url: &str) -> Result<Self> {
+    pub(crate) async fn connect(url: &str) -> Result<Self> {
         let host = url.strip_prefix("http://").context("the URL of a chain begins with http://")?;
         let host = host.trim_end_matches('/').to_owned();
         let stream = TcpStream::connect(&host).await.with_context(|| format!("no chain at {url}"))?;
@@ -26,7 +26,7 @@ impl Client {
     }
 
     /// Connects as soon as somebody listens.
-    pub async fn connect_within(url: &str, patience: Duration) -> Result<Self> {
+    pub(crate) async fn connect_within(url: &str, patience: Duration) -> Result<Self> {
         let deadline = Instant::now() + patience;
         loop {
             match Self::connect(url).await {
@@ -37,7 +37,7 @@ impl Client {
     }
 
     /// Calls a method and gives its result.
-    pub async fn call(&mut self, method: &str, params: Value) -> Result<Value> {
+    pub(crate) async fn call(&mut self, method: &str, params: Value) -> Result<Value> {
         let answer = self.post(request(method, params).as_bytes()).await?;
         let mut answer: Value = serde_json::from_slice(&answer)?;
         if let Some(error) = answer.get("error") {
@@ -47,14 +47,14 @@ impl Client {
     }
 
     /// Calls a method that gives a quantity.
-    pub async fn number(&mut self, method: &str, params: Value) -> Result<u64> {
+    pub(crate) async fn number(&mut self, method: &str, params: Value) -> Result<u64> {
         let value = self.call(method, params).await?;
         let digits = value.as_str().and_then(|text| text.strip_prefix("0x")).context("not a quantity")?;
         Ok(u64::from_str_radix(digits, 16)?)
     }
 
     /// Posts a body and gives the answer's.
-    pub async fn post(&mut self, body: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) async fn post(&mut self, body: &[u8]) -> Result<Vec<u8>> {
         let head = format!(
             "POST / HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             self.host,
@@ -82,6 +82,6 @@ impl Client {
 }
 
 /// The body of one call.
-pub fn request(method: &str, params: Value) -> String {
+pub(crate) fn request(method: &str, params: Value) -> String {
     json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string()
 }

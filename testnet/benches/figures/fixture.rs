@@ -33,7 +33,7 @@ const TRANSACTIONS_PER_ROUND: u64 = 48;
 const BLOCK_SECONDS: f64 = 0.2;
 
 /// The directory of the fixture with this many devices, made if it isn't there.
-pub async fn at_hand(devices: u64) -> Result<PathBuf> {
+pub(crate) async fn at_hand(devices: u64) -> Result<PathBuf> {
     let folder = cache()?.join(format!("fixtures-{}", hash()));
     let (done, making) = (folder.join(devices.to_string()), folder.join(format!("{devices}.making")));
     if done.exists() {
@@ -85,8 +85,8 @@ async fn make(directory: &Path, devices: u64) -> Result<()> {
         for first in (round..last).step_by(DEVICES_PER_TRANSACTION as usize) {
             let enrolments = (first..last.min(first + DEVICES_PER_TRANSACTION)).map(|number| {
                 let (device, consent) = consent(&spec, number)?;
-                let (validUntil, deadline) = (U40::from(NEVER), U40::from(NEVER));
-                Ok(IDevices::Enrolment { device, validUntil, deadline, consent })
+                let (valid_until, deadline) = (U40::from(NEVER), U40::from(NEVER));
+                Ok(IDevices::Enrolment { device, validUntil: valid_until, deadline, consent })
             });
             let enrolments = enrolments.collect::<Result<_>>()?;
             let call = Registry::enrolBatchCall { number: U48::from(fleet), enrolments };

@@ -25,7 +25,7 @@ const TRANSFER_GAS: u64 = 21_000;
 const ENROL_GAS: u64 = 90_000;
 
 /// Plain transfers per second, from all funded accounts to as many new addresses as there are transfers.
-pub async fn transfers(url: &str, count: usize) -> Result<f64> {
+pub(crate) async fn transfers(url: &str, count: usize) -> Result<f64> {
     let mut senders = Vec::new();
     for index in 0..DEV_ACCOUNTS.len() {
         senders.push(Sender::new(index, 0)?);
@@ -44,7 +44,7 @@ pub async fn transfers(url: &str, count: usize) -> Result<f64> {
 }
 
 /// Single enrolments per second, each with its device's consent, by one fleet's operator.
-pub async fn enrolments(url: &str, count: usize) -> Result<f64> {
+pub(crate) async fn enrolments(url: &str, count: usize) -> Result<f64> {
     let folder = tempfile::tempdir()?;
     let spec = deploy(url, folder.path()).await?;
     let registry = TxKind::Call(spec.contracts.registry.address);
@@ -75,7 +75,7 @@ pub async fn enrolments(url: &str, count: usize) -> Result<f64> {
 }
 
 /// Puts the contracts on a chain and gives their spec.
-pub async fn deploy(url: &str, folder: &Path) -> Result<ChainSpec> {
+pub(crate) async fn deploy(url: &str, folder: &Path) -> Result<ChainSpec> {
     let (key, out) = (folder.join("operator.json"), folder.join("chain.spec"));
     let secret = SecretKey::from_bytes(&DEV_ACCOUNTS[0].key.0)?;
     windlass_keyfile::create(&key, &secret, "bench", windlass_keyfile::Strength::Light)?;
@@ -95,14 +95,14 @@ pub async fn deploy(url: &str, folder: &Path) -> Result<ChainSpec> {
 }
 
 /// The spec that the first funded account published in `file`.
-pub fn read_spec(file: &Path) -> Result<ChainSpec> {
+pub(crate) fn read_spec(file: &Path) -> Result<ChainSpec> {
     let publisher = SecretKey::from_bytes(&DEV_ACCOUNTS[0].key.0)?.address();
     let text = std::fs::read(file).with_context(|| format!("no spec at {}", file.display()))?;
     Ok((*verify_spec(&text, publisher)?).clone())
 }
 
 /// The id of a device of the benchmark's and its consent to fleet 1 of the first funded account.
-pub fn consent(spec: &ChainSpec, number: u64) -> Result<(Address, ISigned::Signature)> {
+pub(crate) fn consent(spec: &ChainSpec, number: u64) -> Result<(Address, ISigned::Signature)> {
     let key = SecretKey::from_bytes(&keccak256([&b"device"[..], &number.to_be_bytes()].concat()).0)?;
     let device = key.address().as_first_key();
     let operator = DEV_ACCOUNTS[0].address;

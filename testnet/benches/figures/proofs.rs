@@ -29,7 +29,7 @@ const SLOTS_PER_TRANSACTION: u64 = 700;
 const FILL_GAS: u64 = 16_700_000;
 
 /// Fills `slots` slots of a new contract and gives its address.
-pub async fn fill(url: &str, slots: u64) -> Result<Address> {
+pub(crate) async fn fill(url: &str, slots: u64) -> Result<Address> {
     let mut sender = Sender::new(0, 0)?;
     let contract = sender.address().create(0);
     let mut bodies = vec![sender.sign(TxKind::Create, FILLER, 0, 1_000_000)?];
@@ -45,7 +45,7 @@ pub async fn fill(url: &str, slots: u64) -> Result<Address> {
 
 /// How long proofs of `count` of the contract's slots take, each with one request, the shortest first. Each
 /// proof is verified, outside the measured time.
-pub async fn measure(
+pub(crate) async fn measure(
     client: &mut Client,
     contract: Address,
     slots: u64,

@@ -11,17 +11,17 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 /// The program that is measured: the one this benchmark was built with.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_windlass-testnet");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_windlass-testnet");
 
 /// A running chain. Killed when dropped.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub url: String,
+    pub(crate) url: String,
 }
 
 impl Server {
     /// The embedded chain, with these arguments besides.
-    pub async fn embedded(arguments: &[&str]) -> Result<Self> {
+    pub(crate) async fn embedded(arguments: &[&str]) -> Result<Self> {
         let mut command = Command::new(PROGRAM);
         command.args(["chain", "--json", "--port", "0"]).args(arguments);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
@@ -33,7 +33,7 @@ impl Server {
     }
 
     /// anvil, with these arguments besides.
-    pub async fn anvil(program: &Path, arguments: &[&str]) -> Result<Self> {
+    pub(crate) async fn anvil(program: &Path, arguments: &[&str]) -> Result<Self> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
         let mut command = Command::new(program);
         command.args(["--silent", "--port", &port, "--gas-limit", "60000000"]).args(arguments);
@@ -44,30 +44,30 @@ impl Server {
     }
 
     /// A connection to it.
-    pub async fn connect(&self) -> Result<Client> {
+    pub(crate) async fn connect(&self) -> Result<Client> {
         Client::connect(&self.url).await
     }
 
     /// Its resident memory, in MiB.
-    pub fn memory(&self) -> Result<f64> {
+    pub(crate) fn memory(&self) -> Result<f64> {
         memory(self.child.id().context("it has ended")?)
     }
 
     /// Ends it as kill -9 does.
-    pub async fn kill(mut self) -> Result<()> {
+    pub(crate) async fn kill(mut self) -> Result<()> {
         Ok(self.child.kill().await?)
     }
 }
 
 /// A process's resident memory, in MiB.
-pub fn memory(process: u32) -> Result<f64> {
+pub(crate) fn memory(process: u32) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
 }
 
 /// What a directory takes on disk, in MiB.
-pub fn disk(directory: &Path) -> Result<f64> {
+pub(crate) fn disk(directory: &Path) -> Result<f64> {
     let mut bytes = 0;
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;

@@ -7,7 +7,7 @@ use alloy::primitives::{Address, Bytes, TxKind, U256, hex};
 use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -17,23 +17,23 @@ use windlass_testnet::chain::{DEFAULT_CHAIN_ID, DEV_ACCOUNTS};
 const CONNECTIONS: usize = 16;
 
 /// Who signs: a funded account and its next nonce.
-pub struct Sender {
+pub(crate) struct Sender {
     signer: PrivateKeySigner,
-    pub nonce: u64,
+    pub(crate) nonce: u64,
 }
 
 impl Sender {
     /// The funded account at `index`, whose next nonce is `nonce`.
-    pub fn new(index: usize, nonce: u64) -> Result<Self> {
+    pub(crate) fn new(index: usize, nonce: u64) -> Result<Self> {
         Ok(Self { signer: PrivateKeySigner::from_bytes(&DEV_ACCOUNTS[index].key)?, nonce })
     }
 
-    pub fn address(&self) -> Address {
+    pub(crate) fn address(&self) -> Address {
         self.signer.address()
     }
 
     /// The next transaction, signed, as the body of the request that sends it.
-    pub fn sign(&mut self, to: TxKind, input: Bytes, value: u64, gas_limit: u64) -> Result<String> {
+    pub(crate) fn sign(&mut self, to: TxKind, input: Bytes, value: u64, gas_limit: u64) -> Result<String> {
         let transaction = TxEip1559 {
             chain_id: DEFAULT_CHAIN_ID,
             nonce: self.nonce,
@@ -55,7 +55,7 @@ impl Sender {
 
 /// Sends requests over several connections and waits until `senders` have nonces like these in the newest
 /// block. Gives the time from the first request on.
-pub async fn send_all(url: &str, bodies: Vec<String>, senders: &[(Address, u64)]) -> Result<Duration> {
+pub(crate) async fn send_all(url: &str, bodies: Vec<String>, senders: &[(Address, u64)]) -> Result<Duration> {
     let (bodies, next) = (Arc::new(bodies), Arc::new(AtomicUsize::new(0)));
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -90,13 +90,13 @@ async fn wait_mined(client: &mut Client, senders: &[(Address, u64)]) -> Result<(
 }
 
 /// Fails unless every transaction of the chain succeeded, and gives how many there are.
-pub async fn succeeded(client: &mut Client) -> Result<usize> {
+pub(crate) async fn succeeded(client: &mut Client) -> Result<usize> {
     let newest = client.number("eth_blockNumber", json!([])).await?;
     let mut count = 0;
     for number in 1..=newest {
         let receipts = client.call("eth_getBlockReceipts", json!([format!("{number:#x}")])).await?;
         let receipts = receipts.as_array().context("no receipts")?;
-        let failed = receipts.iter().find(|receipt| receipt["status"] != Value::from("0x1"));
+        let failed = receipts.iter().find(|receipt| receipt["status"] != "0x1");
         ensure!(failed.is_none(), "a transaction failed: {failed:?}");
         count += receipts.len();
     }

@@ -11,27 +11,27 @@ use windlass_testnet::chain::{Chain, ChainConfig, DEV_ACCOUNTS};
 use windlass_tests::windlass::{Outcome, Running, Windlass};
 
 /// Four contracts, and the probe of the eligibility test.
-pub const TRANSACTIONS: u64 = 5;
+pub(crate) const TRANSACTIONS: u64 = 5;
 
-pub struct Desk {
+pub(crate) struct Desk {
     folder: TempDir,
     windlass: Windlass,
     account: Address,
 }
 
 /// A chain that makes blocks only for transactions.
-pub async fn quiet_chain() -> anyhow::Result<Chain> {
+pub(crate) async fn quiet_chain() -> anyhow::Result<Chain> {
     Ok(Chain::start(ChainConfig { heartbeat: None, ..ChainConfig::default() }).await?)
 }
 
 impl Desk {
     /// With the key of the first funded account.
-    pub async fn rich() -> anyhow::Result<Self> {
+    pub(crate) async fn rich() -> anyhow::Result<Self> {
         Self::with(&DEV_ACCOUNTS[0].key).await
     }
 
     /// With a key of one's own.
-    pub async fn with(secret: &B256) -> anyhow::Result<Self> {
+    pub(crate) async fn with(secret: &B256) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
         fs::write(path("secret"), secret.to_string())?;
@@ -46,15 +46,15 @@ impl Desk {
         Ok(Self { folder, windlass, account })
     }
 
-    pub fn account(&self) -> Address {
+    pub(crate) fn account(&self) -> Address {
         self.account
     }
 
-    pub fn spec(&self) -> PathBuf {
+    pub(crate) fn spec(&self) -> PathBuf {
         self.folder.path().join("chain.spec")
     }
 
-    pub fn journal(&self) -> PathBuf {
+    pub(crate) fn journal(&self) -> PathBuf {
         self.folder.path().join("chain.spec.journal")
     }
 
@@ -66,21 +66,27 @@ impl Desk {
     }
 
     /// Runs a deployment to its end.
-    pub async fn deploy(&self, url: &str, more: &[&str]) -> anyhow::Result<Outcome> {
+    pub(crate) async fn deploy(&self, url: &str, more: &[&str]) -> anyhow::Result<Outcome> {
         let arguments = self.arguments(url, more);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         self.windlass.run(&arguments).await
     }
 
     /// Starts a deployment.
-    pub fn start(&self, url: &str) -> anyhow::Result<Running> {
+    pub(crate) fn start(&self, url: &str) -> anyhow::Result<Running> {
         let arguments = self.arguments(url, &[]);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         self.windlass.start(&arguments)
     }
 
     /// The deployment must be refused: one line, this code, these words.
-    pub async fn refused(&self, url: &str, more: &[&str], code: &str, words: &[&str]) -> anyhow::Result<()> {
+    pub(crate) async fn refused(
+        &self,
+        url: &str,
+        more: &[&str],
+        code: &str,
+        words: &[&str],
+    ) -> anyhow::Result<()> {
         let outcome = self.deploy(url, more).await?;
         ensure!(outcome.code == 2, "exit code {}: {}{}", outcome.code, outcome.stdout, outcome.stderr);
         ensure!(outcome.stderr.lines().count() == 1, "not one line: {}", outcome.stderr);
@@ -95,7 +101,7 @@ impl Desk {
     }
 
     /// The deployment must complete now, and everything be where the first run predicted it, made once.
-    pub async fn completes(&self, gate: &Gate, more: &[&str]) -> anyhow::Result<Value> {
+    pub(crate) async fn completes(&self, gate: &Gate, more: &[&str]) -> anyhow::Result<Value> {
         let outcome = self.deploy(&gate.url(), more).await?;
         ensure!(outcome.code == 0, "exit code {}: {}", outcome.code, outcome.stderr);
         ensure!(self.spec().exists() && !self.journal().exists(), "the spec takes the journal's place");
@@ -112,7 +118,7 @@ impl Desk {
     }
 
     /// How many transactions of the account are in blocks.
-    pub async fn sent(&self, gate: &Gate) -> anyhow::Result<u64> {
+    pub(crate) async fn sent(&self, gate: &Gate) -> anyhow::Result<u64> {
         let count = gate.ask("eth_getTransactionCount", json!([self.account, "latest"])).await?;
         let count = count.as_str().and_then(|text| text.strip_prefix("0x")).context("a number")?;
         Ok(u64::from_str_radix(count, 16)?)

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 const HELD_WITHIN: Duration = Duration::from_secs(60);
 
 /// What becomes of one request.
-pub enum Fate {
+pub(crate) enum Fate {
     /// It is answered by the chain.
     Pass,
     /// It is not passed on, and not answered.
@@ -42,7 +42,7 @@ struct Shared {
 }
 
 /// The gate. It closes when dropped.
-pub struct Gate {
+pub(crate) struct Gate {
     address: SocketAddr,
     shared: Arc<Shared>,
     held: mpsc::Receiver<()>,
@@ -51,7 +51,7 @@ pub struct Gate {
 
 impl Gate {
     /// Opens before the chain at `upstream`; all passes until told otherwise.
-    pub async fn open(upstream: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn open(upstream: &str) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let (sender, held) = mpsc::channel(16);
@@ -67,22 +67,22 @@ impl Gate {
     }
 
     /// Where it listens.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Puts a rule in force, from the next request on.
-    pub fn rule(&self, rule: impl FnMut(&Value) -> Fate + Send + 'static) {
+    pub(crate) fn rule(&self, rule: impl FnMut(&Value) -> Fate + Send + 'static) {
         *self.shared.rule.lock().expect("no rule panics") = Box::new(rule);
     }
 
     /// Waits until a request was passed on and is held.
-    pub async fn held(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn held(&mut self) -> anyhow::Result<()> {
         timeout(HELD_WITHIN, self.held.recv()).await?.context("the gate is gone")
     }
 
     /// Asks the chain itself.
-    pub async fn ask(&self, method: &str, params: Value) -> anyhow::Result<Value> {
+    pub(crate) async fn ask(&self, method: &str, params: Value) -> anyhow::Result<Value> {
         let request = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
         let answer = pass_on(&self.shared, &request).await?;
         answer.get("result").cloned().with_context(|| format!("{method} is refused: {answer}"))
@@ -123,6 +123,6 @@ async fn pass_on(shared: &Shared, request: &Value) -> anyhow::Result<Value> {
 }
 
 /// Whether the request hands over a transaction.
-pub fn is_send(request: &Value) -> bool {
+pub(crate) fn is_send(request: &Value) -> bool {
     request["method"] == "eth_sendRawTransaction"
 }

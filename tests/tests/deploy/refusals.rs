@@ -11,6 +11,11 @@ use serde_json::{Value, json};
 use windlass_protocol::{Address, B256, keccak256};
 use windlass_testnet::chain::DEV_ACCOUNTS;
 
+/// Which requests a line of the eligibility test makes.
+type Wanted = fn(&Value) -> bool;
+/// What makes their answers fail it.
+type Spoil = fn(&mut Value);
+
 /// Sends coin from the second funded account.
 async fn fund(url: &str, to: Address) -> anyhow::Result<()> {
     let wallet = EthereumWallet::from(PrivateKeySigner::from_bytes(&DEV_ACCOUNTS[1].key)?);
@@ -101,7 +106,7 @@ async fn each_line_of_the_eligibility_test_refuses_by_name() -> anyhow::Result<(
     let chain = quiet_chain().await?;
     let gate = Gate::open(&chain.rpc_url()).await?;
     let desk = Desk::rich().await?;
-    let lines: [(&str, fn(&Value) -> bool, fn(&mut Value)); 6] = [
+    let lines: [(&str, Wanted, Spoil); 6] = [
         ("header's RLP", |request| asks(request, "eth_getBlockByNumber", "latest"), other_hash),
         ("--finality-depth", |request| asks(request, "eth_getBlockByNumber", "finalized"), no_block),
         ("bloom", asks_for_a_number, no_bloom),

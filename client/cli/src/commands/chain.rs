@@ -18,7 +18,7 @@ use windlass_protocol::{Address, B256, keccak256, wire};
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Put the contracts on a chain and write a signed chain spec; run again after an interruption
-    Deploy(DeployArgs),
+    Deploy(Box<DeployArgs>),
     /// Show the chain spec, once its publisher's signature is checked
     Spec,
 }
@@ -71,7 +71,7 @@ fn stake(text: &str) -> Result<u128, String> {
 
 pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Deploy(arguments) => run_deploy(context, arguments).await,
+        Command::Deploy(arguments) => run_deploy(context, *arguments).await,
         Command::Spec => {
             let spec = context.spec()?;
             context.output.print(&ShownSpec::new(&spec, spec.publisher(), spec.hash()))
