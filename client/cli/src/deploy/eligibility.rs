@@ -236,7 +236,7 @@ mod tests {
         let root = Bytes::from_static(&[0x80]);
         assert_eq!(keccak256(&root), EMPTY_ROOT);
         assert!(nodes_of(EMPTY_ROOT, &[]).is_empty());
-        assert!(nodes_of(EMPTY_ROOT, &[root.clone()]).is_empty());
+        assert!(nodes_of(EMPTY_ROOT, std::slice::from_ref(&root)).is_empty());
         for (other, nodes) in [(B256::ZERO, vec![root.clone()]), (EMPTY_ROOT, vec![root.clone(), root])] {
             assert_eq!(nodes_of(other, &nodes), nodes);
             assert!(verify_proof(other, &B256::ZERO, &nodes).is_err());
