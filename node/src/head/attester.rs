@@ -30,6 +30,17 @@ pub struct Heard {
     pub message: HeadMessage,
 }
 
+/// Whether this node signs, for whoever runs it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SigningState {
+    /// Whether it is in the committee.
+    pub member: bool,
+    /// The highest block it ever signed.
+    pub last: Option<u64>,
+    /// Why it doesn't sign now.
+    pub held_back: Option<String>,
+}
+
 /// Signs, collects, chooses.
 pub struct Attester {
     store: Arc<Store>,
@@ -41,11 +52,10 @@ pub struct Attester {
     generation: u64,
     /// Heights that were served, for pruning behind them.
     window: VecDeque<u64>,
-    /// Why signing is held back, to be logged once.
-    held_back: Option<String>,
     mirror: watch::Receiver<MirrorState>,
     served: watch::Sender<Option<Arc<ServedHead>>>,
     told: watch::Sender<Arc<Vec<HeadMessage>>>,
+    state: watch::Sender<SigningState>,
 }
 
 impl Attester {
@@ -56,6 +66,11 @@ impl Attester {
         signing: Option<Signing>,
         mirror: watch::Receiver<MirrorState>,
     ) -> Self {
+        let state = SigningState {
+            member: signing.is_some(),
+            last: signing.as_ref().and_then(Signing::last),
+            held_back: None,
+        };
         Self {
             store,
             book,
@@ -63,16 +78,21 @@ impl Attester {
             final_head: None,
             generation: 0,
             window: VecDeque::new(),
-            held_back: None,
             mirror,
             served: watch::Sender::new(None),
             told: watch::Sender::new(Arc::default()),
+            state: watch::Sender::new(state),
         }
     }
 
     /// The served head, now and from now on; `None` while nothing can be proven.
     pub fn served(&self) -> watch::Receiver<Option<Arc<ServedHead>>> {
         self.served.subscribe()
+    }
+
+    /// Whether it signs, now and from now on.
+    pub fn signing(&self) -> watch::Receiver<SigningState> {
+        self.state.subscribe()
     }
 
     /// What to tell peers, now and from now on.
@@ -152,7 +172,8 @@ impl Attester {
             let now = unix_seconds();
             match signing.sign(head, members, now) {
                 Ok(attestation) => {
-                    self.held_back = None;
+                    let last = Some(head.position.number);
+                    self.state.send_modify(|state| (state.last, state.held_back) = (last, None));
                     self.book.observe(head.position, attestation, now);
                 }
                 Err(SignError::Store(error)) => return Err(error.into()),
@@ -164,12 +185,16 @@ impl Attester {
         Ok(())
     }
 
-    fn hold_back(&mut self, reason: &SignError) {
+    fn hold_back(&self, reason: &SignError) {
         let reason = reason.to_string();
-        if self.held_back.as_ref() != Some(&reason) {
-            tracing::warn!(reason, "not signing");
-            self.held_back = Some(reason);
-        }
+        self.state.send_if_modified(|state| {
+            let news = state.held_back.as_ref() != Some(&reason);
+            if news {
+                tracing::warn!(reason, "not signing");
+                state.held_back = Some(reason);
+            }
+            news
+        });
     }
 
     fn hear(&mut self, heard: Heard) -> Result<(), AttestError> {
@@ -193,7 +218,7 @@ impl Attester {
                 let member = self.book.committee().contains(&heard.from);
                 if let Some(signing) = self.signing.as_mut().filter(|_| member) {
                     signing.report(heard.from, Position { number, hash });
-                    if self.held_back.is_some() {
+                    if self.state.borrow().held_back.is_some() {
                         self.sign()?;
                     }
                 }

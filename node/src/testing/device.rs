@@ -31,6 +31,11 @@ impl Device {
         Self { control, task }
     }
 
+    /// For accepting streams.
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
+    }
+
     pub(crate) async fn open(&self, node: PeerId, address: &Multiaddr, name: &'static str) -> PeerStream {
         let protocol = StreamProtocol::new(name);
         let opened = self.control.open(node, vec![address.clone()], protocol, Duration::from_secs(10));
