@@ -150,7 +150,7 @@ impl Node {
         let rates = Arc::new(Rates::new(REQUESTS_PER_SECOND, REQUEST_BURST));
         let gossip = Gossip::new(control.clone(), config.peers, told, inbox);
         let gauges = Gauges {
-            mirror,
+            mirror: mirror.clone(),
             served,
             signing,
             store,
@@ -172,8 +172,8 @@ impl Node {
         self.spawn("gossip", |cancelled| plain(gossip.run(streams.heads, cancelled)));
         let (asked, rated) = (answers.clone(), rates.clone());
         self.spawn("resolver", |cancelled| plain(run_resolver(asked, rated, streams.questions, cancelled)));
-        let (asked, rated) = (answers.clone(), rates.clone());
-        self.spawn("watch", |cancelled| plain(run_watch(asked, rated, streams.watches, cancelled)));
+        let (asked, rated, seen) = (answers.clone(), rates.clone(), mirror);
+        self.spawn("watch", |cancelled| plain(run_watch(asked, seen, rated, streams.watches, cancelled)));
         self.spawn("routes", |cancelled| {
             plain(run_routes(spec, answers, routes, rates, streams.routes, cancelled))
         });

@@ -221,6 +221,8 @@ impl<S: ChainSource> Follower<S> {
         for entry in entries {
             self.tail.push(&self.store, entry)?;
         }
+        // Whoever watches learns of revocations now, not when they are final.
+        self.state.send_modify(|state| state.tail = self.tail.writing());
         match self.tail.len() as u64 {
             blocks if blocks > MAX_TAIL_BLOCKS => Err(FollowError::Stalled(blocks)),
             _ => Ok(()),
@@ -363,6 +365,7 @@ impl<S: ChainSource> Follower<S> {
             state.attestable = attestable;
             state.generation = self.store.generation();
             state.recent = Arc::new(self.recent.clone());
+            state.tail = self.tail.writing();
         });
         Ok(())
     }
@@ -416,6 +419,7 @@ impl<S: ChainSource> Follower<S> {
             state.base = None;
             state.attestable = None;
             state.generation = self.store.generation() + 1;
+            state.tail = Arc::default();
         });
         self.source.distrust(&what);
         self.store.clear_mirror()?;

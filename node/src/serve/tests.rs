@@ -18,7 +18,7 @@ use windlass_protocol::head::{Committee, Trust};
 use windlass_protocol::message::names;
 use windlass_protocol::message::resolve::{Reason, Request, Response};
 use windlass_protocol::message::route::{RouteRefusal, RouteRequest, RouteResponse};
-use windlass_protocol::message::watch::{MAX_STRANGER_SLOTS, Watch};
+use windlass_protocol::message::watch::{FromNode, MAX_STRANGER_SLOTS, TailNotice, Watch};
 use windlass_protocol::question::{Question, Target};
 use windlass_protocol::record::{
     DeviceRecord, DeviceStatus, FleetRecord, GrantRecord, NEVER, NameKind, NameRecord, RIGHT_OPEN,
@@ -217,7 +217,8 @@ impl Loopback {
         };
         let stop = || cancelled.clone();
         tokio::spawn(run_resolver(answers.clone(), rates.clone(), accept(names::RESOLVE), stop()));
-        tokio::spawn(run_watch(answers.clone(), rates.clone(), accept(names::WATCH), stop()));
+        let watches = accept(names::WATCH);
+        tokio::spawn(run_watch(answers.clone(), mirror.state(), rates.clone(), watches, stop()));
         let spec = mirror.spec.clone();
         tokio::spawn(run_routes(spec, answers, book, rates, accept(names::ROUTE), stop()));
         tokio::spawn(network.run(stop()));
@@ -387,4 +388,55 @@ async fn routes_are_taken_from_active_devices_alone() {
     let invalid = RouteResponse::Refused(RouteRefusal::Invalid);
     assert_eq!(ask(RouteRequest::Publish(ended)).await, invalid, "ended");
     assert_eq!(ask(RouteRequest::Fetch(id(TARGET))).await, RouteResponse::Found(good));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_is_not_final_is_told_of_once_without_proof() {
+    let mut loopback = Loopback::start(&testing::key(0x71)).await;
+    let slot = Slot::Device(DeviceId(Address::with_last_byte(1)));
+    loopback.mirror.advance(vec![(slot.storage_key(), B256::with_last_byte(1))]).await;
+    let mut stream = loopback.open(names::WATCH).await;
+    let watch = Watch { add: vec![slot], drop: Vec::new() };
+    write_frame(&mut stream, &wire::encode(&watch)).await.unwrap();
+    let next = async |stream: &mut PeerStream| {
+        let frame = read_frame(stream).await.unwrap();
+        wire::decode::<FromNode>(&frame, usize::MAX).unwrap()
+    };
+    loop {
+        match next(&mut stream).await {
+            FromNode::Push(push) if push.slots == [slot] => break,
+            FromNode::Push(_) => {}
+            FromNode::Notice(notice) => panic!("nothing is pending: {notice:?}"),
+        }
+    }
+    // Another slot's change is nobody's business here; of two writes the last counts.
+    let other = Slot::FleetCount.storage_key();
+    loopback.mirror.announce(vec![(other, B256::with_last_byte(5))]).await;
+    loopback
+        .mirror
+        .announce(vec![
+            (slot.storage_key(), B256::with_last_byte(2)),
+            (slot.storage_key(), B256::with_last_byte(3)),
+        ])
+        .await;
+    let (number, chain) = (loopback.mirror.chain.height(), loopback.mirror.chain.clone());
+    let notice = next(&mut stream).await;
+    let expected =
+        TailNotice { number, hash: chain.hash(number), slots: vec![(slot, B256::with_last_byte(3))] };
+    assert_eq!(notice, FromNode::Notice(expected));
+    // The block is taken back and another says otherwise.
+    chain.reorg(1);
+    loopback.mirror.announce(vec![(slot.storage_key(), B256::with_last_byte(4))]).await;
+    let FromNode::Notice(notice) = next(&mut stream).await else { panic!("a push") };
+    assert_eq!((notice.hash, notice.slots), (chain.hash(number), vec![(slot, B256::with_last_byte(4))]));
+    // Final, it is proven, and not told of again.
+    loopback.mirror.advance(Vec::new()).await;
+    loopback.mirror.advance(Vec::new()).await;
+    loop {
+        match next(&mut stream).await {
+            FromNode::Push(push) if push.slots == [slot] => break,
+            FromNode::Push(_) => {}
+            FromNode::Notice(notice) => panic!("told twice: {notice:?}"),
+        }
+    }
 }

@@ -431,6 +431,17 @@ impl Served {
         Self { chain, store, spec, members, head, now, follower, inbox, cancelled, _directory: directory }
     }
 
+    /// What the follower says.
+    pub(crate) fn state(&self) -> tokio::sync::watch::Receiver<crate::follower::MirrorState> {
+        self.follower.state()
+    }
+
+    /// A block with these changes that isn't final yet, seen by the follower.
+    pub(crate) async fn announce(&mut self, changes: Vec<Change>) {
+        self.chain.extend(changes);
+        self.follower.step().await.unwrap();
+    }
+
     /// A final block with these changes, mirrored, attested by two members, and served.
     pub(crate) async fn advance(&mut self, changes: Vec<Change>) -> Arc<ServedHead> {
         self.chain.extend(changes);
