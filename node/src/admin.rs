@@ -11,7 +11,8 @@ use crate::limits::HEALTHY_AGE;
 use crate::metrics;
 use crate::network::NetworkStats;
 use crate::serve::{RouteBook, Served};
-use crate::store::{Position, Store, StoreSize};
+use crate::store::{Fault, Position, Store, StoreSize};
+use alloy::sol_types::SolCall;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -22,7 +23,10 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use windlass_contracts::node_staking::{INodeStaking, ISigned, NodeStaking};
 use windlass_p2p::Control;
+use windlass_protocol::head::Attestation;
+use windlass_protocol::{Address, B256, Bytes};
 
 /// What health is read from.
 #[derive(Clone)]
@@ -52,6 +56,7 @@ pub struct Vitals {
     pub(crate) signing: SigningState,
     /// `None` when the disk doesn't say.
     pub(crate) size: Option<StoreSize>,
+    pub(crate) faults: Vec<(Address, Fault)>,
     pub(crate) providers: Vec<ProviderHealth>,
     pub(crate) counts: Counts,
     now: u64,
@@ -91,12 +96,15 @@ async fn metrics_text(State(gauges): State<Gauges>) -> impl IntoResponse {
 impl Gauges {
     async fn read(&self, now: u64) -> Vitals {
         let store = self.store.clone();
-        let size = tokio::task::spawn_blocking(move || store.size().ok()).await.ok().flatten();
+        let read =
+            tokio::task::spawn_blocking(move || (store.size().ok(), store.faults().unwrap_or_default()));
+        let (size, faults) = read.await.unwrap_or_default();
         Vitals {
             mirror: self.mirror.borrow().clone(),
             served: self.served.borrow().clone(),
             signing: self.signing.borrow().clone(),
             size,
+            faults,
             providers: self.providers.health(),
             counts: Counts {
                 peers: self.control.connected_peers().len(),
@@ -163,6 +171,7 @@ impl Vitals {
                 "last": self.signing.last,
                 "held_back": self.signing.held_back,
             }),
+            "faults": self.faults.iter().map(|(member, fault)| evidence(*member, fault)).collect::<Vec<_>>(),
             "mirror": json!({
                 "bytes": self.size.map(|size| size.bytes),
                 "slots": self.size.map(|size| size.slots),
@@ -177,6 +186,37 @@ impl Vitals {
             "trouble": mirror.trouble,
         })
     }
+}
+
+/// A fault with the call of NodeStaking that convicts its member: anybody may send it, and is rewarded.
+fn evidence(member: Address, fault: &Fault) -> Value {
+    let head = |(hash, attestation): &(B256, Attestation)| INodeStaking::Head {
+        number: fault.number,
+        hash: *hash,
+        attestedAt: attestation.attested_at,
+        nonce: attestation.nonce,
+    };
+    let signature = |(_, attestation): &(B256, Attestation)| {
+        let bytes = attestation.signature.to_ethereum_bytes();
+        ISigned::Signature {
+            r: B256::from_slice(&bytes[..32]),
+            s: B256::from_slice(&bytes[32..64]),
+            v: bytes[64],
+        }
+    };
+    let call = NodeStaking::reportTwoHeadsCall {
+        node: member,
+        one: head(&fault.one),
+        oneSignature: signature(&fault.one),
+        other: head(&fault.other),
+        otherSignature: signature(&fault.other),
+    };
+    json!({
+        "member": member.to_string(),
+        "number": fault.number,
+        "hashes": [fault.one.0.to_string(), fault.other.0.to_string()],
+        "report": Bytes::from(call.abi_encode()).to_string(),
+    })
 }
 
 fn place(position: Position) -> Value {

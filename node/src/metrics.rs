@@ -54,6 +54,12 @@ fn heads(registry: &mut Registry, vitals: &Vitals) {
     );
     gauge(registry, "committee_member", "1 if this node may sign", Some(u64::from(vitals.signing.member)));
     gauge(registry, "signing", "1 while this node signs", Some(u64::from(vitals.is_signing())));
+    gauge(
+        registry,
+        "member_faults",
+        "Members known to have signed two blocks at one number",
+        Some(vitals.faults.len() as u64),
+    );
     gauge(registry, "signed_head", "The highest block this node signed", vitals.signing.last);
 }
 

@@ -7,14 +7,15 @@ use super::{Book, Observed, ServedHead, SignError, Signing};
 use crate::clock::unix_seconds;
 use crate::follower::{FinalHead, MirrorState};
 use crate::limits::{RESIGN_EVERY, TOLD_HEADS, WINDOW_HEADS};
-use crate::store::{Accounts, Headers, Position, Store, StoreError};
+use crate::store::{Accounts, Durability, Fault, Faults, Headers, Position, Store, StoreError};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use windlass_protocol::head::Attestation;
 use windlass_protocol::header::Header;
 use windlass_protocol::message::head::HeadMessage;
-use windlass_protocol::{Address, keccak256};
+use windlass_protocol::{Address, B256, keccak256};
 
 /// Why the attester ended.
 #[derive(Debug, thiserror::Error)]
@@ -206,9 +207,7 @@ impl Attester {
                         self.serve()?;
                         self.tell();
                     }
-                    Observed::Equivocation(member) => {
-                        tracing::error!(%member, number, %hash, "a member signed two hashes at one number");
-                    }
+                    Observed::Equivocation(member) => self.convict(member, number, (hash, attestation))?,
                     outcome => {
                         tracing::trace!(from = %heard.from, ?outcome, "an attestation that says nothing new")
                     }
@@ -224,6 +223,20 @@ impl Attester {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Keeps the first two signatures of a member that contradict each other.
+    fn convict(&self, member: Address, number: u64, other: (B256, Attestation)) -> Result<(), AttestError> {
+        let Some(one) = self.book.signed_by(&member, number) else { return Ok(()) };
+        if self.store.get::<Faults>(&member)?.is_some() {
+            return Ok(());
+        }
+        tracing::error!(%member, number, one = %one.0, other = %other.0,
+            "a member signed two hashes at one number: the evidence is kept, and in /health");
+        let mut batch = self.store.batch();
+        batch.put::<Faults>(&member, &Fault { number, one, other });
+        batch.commit(Durability::Disk)?;
         Ok(())
     }
 

@@ -440,3 +440,28 @@ async fn a_block_that_is_not_final_is_told_of_once_without_proof() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hashes_of_one_member_at_one_number_are_kept_as_evidence() {
+    let mut mirror = Mirror::start();
+    mirror.advance(Vec::new()).await;
+    let member = mirror.members[2].address().0;
+    let (honest, forged) = (B256::repeat_byte(1), B256::repeat_byte(2));
+    mirror.hear(2, 2, honest).await;
+    mirror.hear(2, 2, honest).await;
+    mirror.attest(mirror.now + 1).await;
+    assert_eq!(mirror.store.faults().unwrap(), []);
+    mirror.hear(2, 2, forged).await;
+    // Only the first fault is kept: it is enough, and a liar can't fill the disk.
+    mirror.hear(2, 3, honest).await;
+    mirror.hear(2, 3, forged).await;
+    mirror.attest(mirror.now + 2).await;
+    let faults = mirror.store.faults().unwrap();
+    let [(accused, fault)] = faults.as_slice() else { panic!("{faults:?}") };
+    assert_eq!((*accused, fault.number, fault.one.0, fault.other.0), (member, 2, honest, forged));
+    for (hash, attestation) in [fault.one, fault.other] {
+        assert_eq!(attestation.signer(&mirror.spec, 2, hash), Some(member));
+    }
+    mirror.store.clear_mirror().unwrap();
+    assert_eq!(mirror.store.faults().unwrap().len(), 1, "a rebuild keeps the evidence");
+}

@@ -1,14 +1,14 @@
 //! Opening the data directory, point reads, scans, and batches that are written whole or not at all.
 
 use super::column::{self, Column, Family, SCHEMA, Schema, Word};
-use super::{Cursor, Floor, KeptRoute, Position, Routes, SpecHash, Tail, TailBlock};
+use super::{Cursor, Fault, Faults, Floor, KeptRoute, Position, Routes, SpecHash, Tail, TailBlock};
 use rocksdb::{
     BoundColumnFamily, DB, DBCompressionType, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use windlass_protocol::{B256, DeviceId, keccak256, spec::VerifiedSpec, trie::TrieId};
+use windlass_protocol::{Address, B256, DeviceId, keccak256, spec::VerifiedSpec, trie::TrieId};
 
 /// Why the data directory couldn't be opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +164,15 @@ impl Store {
     /// Every route that is kept.
     pub fn routes(&self) -> Result<Vec<(DeviceId, KeptRoute)>, StoreError> {
         self.scan(Family::Route, |key, value| Some((column::device_of_key(key)?, Routes::decode(value)?)))
+    }
+
+    /// Every fault that is kept, by member.
+    pub fn faults(&self) -> Result<Vec<(Address, Fault)>, StoreError> {
+        let entry = |key: &[u8], value: &[u8]| match column::member_of_key(key) {
+            Some(member) => Some(Some((member, Faults::decode(value)?))),
+            None => Some(None),
+        };
+        Ok(self.scan(Family::Head, entry)?.into_iter().flatten().collect())
     }
 
     /// The final heights from `from` on whose account proof is kept, ascending.

@@ -16,8 +16,8 @@ mod mirror;
 mod view;
 
 pub use column::{
-    Accounts, Column, Cursor, Family, Floor, Headers, KeptRoute, Position, Routes, Schema, Signed,
-    SignedHead, SpecHash, Tail, TailBlock,
+    Accounts, Column, Cursor, Family, Fault, Faults, Floor, Headers, KeptRoute, Position, Routes, Schema,
+    Signed, SignedHead, SpecHash, Tail, TailBlock,
 };
 pub use database::{Batch, Durability, Store, StoreError, StoreSize};
 pub use mirror::{ApplyError, FinalBlock};

@@ -431,6 +431,15 @@ impl Served {
         Self { chain, store, spec, members, head, now, follower, inbox, cancelled, _directory: directory }
     }
 
+    /// Has the attester hear that a member signed this hash at this number.
+    pub(crate) async fn hear(&self, member: usize, number: u64, hash: B256) {
+        let member = &self.members[member];
+        let head = Head { number, hash, attested_at: self.now, nonce: B256::ZERO };
+        let attestation = head.attest(&self.spec, member);
+        let message = HeadMessage::Attested { number, hash, attestation };
+        self.inbox.send(Heard { from: member.address().0, message }).await.unwrap();
+    }
+
     /// What the follower says.
     pub(crate) fn state(&self) -> tokio::sync::watch::Receiver<crate::follower::MirrorState> {
         self.follower.state()
