@@ -10,6 +10,7 @@ use crate::{
     limits::LIVE_STREAMS,
     stream::{Ended, Pipe},
 };
+use libp2p::PeerId;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -20,6 +21,7 @@ use windlass_protocol::{
     authorise::{Ask, Authorisation, Claim, Policy, Refusal, authorise, authorise_callee},
     bundle::VerifiedBundle,
     evidence::Evidence,
+    message::watch::TailNotice,
     record::DeviceRecord,
     slot::Slot,
 };
@@ -50,7 +52,16 @@ pub(crate) enum Rule {
 pub(crate) type Own = (DeviceId, KeyAddress);
 
 impl Rule {
+    /// By what is proven, and no less by what is said of blocks that aren't final yet: that can only deny.
     fn judge(&self, evidence: &Evidence, now: u64) -> Result<Authorisation, Refusal> {
+        let authorisation = self.judge_by(evidence, now)?;
+        if let Some(doubted) = evidence.if_doubts_are_true(&authorisation.slots) {
+            self.judge_by(&doubted, now)?;
+        }
+        Ok(authorisation)
+    }
+
+    fn judge_by(&self, evidence: &Evidence, now: u64) -> Result<Authorisation, Refusal> {
         match self {
             Self::Inbound { policy, service, own, key, claim } => {
                 let (own, own_key) = *own;
@@ -102,6 +113,10 @@ struct State {
     evidence: Evidence,
     live: BTreeMap<u64, Live>,
     interest: BTreeMap<Slot, Interest>,
+    /// Which node's notice put a slot in doubt.
+    doubted_by: BTreeMap<Slot, PeerId>,
+    /// Nodes whose notice came to nothing, of those configured.
+    unfounded: BTreeSet<PeerId>,
     next: u64,
     stopped: bool,
 }
@@ -128,6 +143,15 @@ impl State {
                 self.interest.remove(slot);
             }
         }
+    }
+
+    /// Ends doubts that are decided, and remembers whose were unfounded.
+    fn settle(&mut self, now: u64) {
+        for slot in self.evidence.settle(now) {
+            self.unfounded.extend(self.doubted_by.get(&slot));
+        }
+        let evidence = &self.evidence;
+        self.doubted_by.retain(|slot, _| evidence.is_doubted(*slot));
     }
 
     fn pin_proven(&mut self, bundle: &VerifiedBundle) {
@@ -186,6 +210,7 @@ impl Guard {
         let refused = {
             let mut state = self.lock();
             let changed = state.evidence.observe(bundle);
+            state.settle(now);
             state.pin_proven(bundle);
             if changed.is_empty() {
                 Vec::new()
@@ -198,10 +223,41 @@ impl Guard {
         self.end(refused);
     }
 
+    /// Takes in what a node says of a block that isn't final, until a final head decides, at most for `lasting`
+    /// seconds: ends streams and keeps others from beginning, never allows anything.
+    pub(crate) fn doubt(&self, notice: &TailNotice, by: PeerId, lasting: u64) {
+        let now = self.clock.unix_seconds();
+        let refused = {
+            let mut state = self.lock();
+            state.settle(now);
+            if state.unfounded.contains(&by) {
+                return;
+            }
+            let mut doubted = Vec::new();
+            for (slot, value) in &notice.slots {
+                if state.evidence.doubt(*slot, *value, notice.number, now.saturating_add(lasting)) {
+                    state.doubted_by.insert(*slot, by);
+                    doubted.push(*slot);
+                }
+            }
+            state.judge(now, |rests| rests.slots.iter().any(|slot| doubted.contains(slot)))
+        };
+        self.end(refused);
+    }
+
+    /// Whether a notice of this node's came to nothing.
+    pub(crate) fn is_unfounded(&self, node: &PeerId) -> bool {
+        self.lock().unfounded.contains(node)
+    }
+
     /// Ends the streams whose time is up, unless newer evidence prolongs it.
     pub(crate) fn sweep(&self) {
         let now = self.clock.unix_seconds();
-        let refused = self.lock().judge(now, |rests| rests.until <= now);
+        let refused = {
+            let mut state = self.lock();
+            state.settle(now);
+            state.judge(now, |rests| rests.until <= now)
+        };
         self.end(refused);
     }
 

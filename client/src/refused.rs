@@ -69,6 +69,9 @@ pub enum Rejection {
     /// It passed on a route that is not the device's.
     #[error("sent a false route: {0}")]
     Route(RouteError),
+    /// It told of a change in a block that became final without it: its notices are ignored from now on.
+    #[error("told of a change that never came")]
+    FalseNotice,
     /// It pushed more than anybody needs.
     #[error("pushed faster than news can be made")]
     TooMany,
@@ -95,7 +98,8 @@ impl Rejection {
             Self::Malformed(_) | Self::Unproven(_) | Self::Conflict { .. } => true,
             Self::Route(_) | Self::Unasked(_) | Self::TooMany => true,
             Self::Unreachable(_) | Self::Silent { .. } | Self::Broken(_) | Self::Declined { .. } => false,
-            Self::Older { .. } | Self::TooOld { .. } | Self::Untimely(_) => false,
+            // An honest node says the same of a block that the chain takes back.
+            Self::FalseNotice | Self::Older { .. } | Self::TooOld { .. } | Self::Untimely(_) => false,
         }
     }
 

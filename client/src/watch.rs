@@ -33,7 +33,7 @@ use windlass_protocol::{
     head::VerifiedHead,
     message::{
         MAX_FRAME, names,
-        watch::{MAX_DEVICE_SLOTS, MAX_STRANGER_SLOTS, MAX_WATCH_FRAME_SLOTS, Push, Watch},
+        watch::{FromNode, MAX_DEVICE_SLOTS, MAX_STRANGER_SLOTS, MAX_WATCH_FRAME_SLOTS, Watch},
     },
     slot::Slot,
     wire,
@@ -51,7 +51,8 @@ pub(crate) async fn seat(core: Arc<Core>, stop: CancellationToken) {
                 }
             }
             if let Some(claim) = core.asker.pool.claim(Purpose::Watch) {
-                let session = Session { core: &core, node: &claim.node, slots: Mutex::default() };
+                let known = core.guard.is_unfounded(&claim.node.peer);
+                let session = Session { core: &core, node: &claim.node, known, slots: Mutex::default() };
                 match session.run(&mut backoff).await {
                     Ok(()) => continue,
                     Err(reason) => core.asker.pool.rejected(&claim.node, &reason),
@@ -128,6 +129,8 @@ impl Allowance {
 struct Session<'a> {
     core: &'a Core,
     node: &'a Node,
+    /// A notice of this node's came to nothing before; it still proves as well as any.
+    known: bool,
     slots: Mutex<Slots>,
 }
 
@@ -228,21 +231,33 @@ impl Session<'_> {
         }
     }
 
-    /// Takes in a push; true if it told anything new.
+    /// Takes in what the node said; true if it told anything new that is proven.
     fn take(&self, frame: &[u8]) -> Result<bool, Rejection> {
-        let push: Push = wire::decode(frame, MAX_FRAME).map_err(Rejection::Malformed)?;
-        {
-            let slots = self.slots();
-            let asked = |slot: &&Slot| slots.watched.contains_key(slot) || slots.dropped.contains(slot);
-            if let Some(unasked) = push.slots.iter().find(|slot| !asked(slot)) {
-                return Err(Rejection::Unasked(*unasked));
-            }
-        }
         let verifier = &self.core.asker.verifier;
+        let push = match wire::decode(frame, MAX_FRAME).map_err(Rejection::Malformed)? {
+            FromNode::Push(push) => push,
+            FromNode::Notice(notice) => {
+                self.asked_for(notice.slots.iter().map(|(slot, _)| slot))?;
+                self.core.guard.doubt(&notice, self.node.peer, verifier.spec.max_finality_lag);
+                // Unproven: who only notifies is as good as silent.
+                return Ok(false);
+            }
+        };
+        self.asked_for(push.slots.iter())?;
         let bundle = verify_bundle(&verifier.trust(), &push.bundle, &push.slots)?;
         self.core.asker.heads.note(bundle.head())?;
         self.core.guard.observe(&bundle);
+        if self.core.guard.is_unfounded(&self.node.peer) && !self.known {
+            return Err(Rejection::FalseNotice);
+        }
         Ok(self.slots().progress(&push.slots, freshness(bundle.head())))
+    }
+
+    /// A node that speaks of what nobody asked for is left.
+    fn asked_for<'s>(&self, mut said: impl Iterator<Item = &'s Slot>) -> Result<(), Rejection> {
+        let slots = self.slots();
+        let asked = |slot: &Slot| slots.watched.contains_key(slot) || slots.dropped.contains(slot);
+        said.find(|slot| !asked(slot)).map_or(Ok(()), |unasked| Err(Rejection::Unasked(*unasked)))
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {

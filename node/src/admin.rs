@@ -1,17 +1,20 @@
-//! The HTTP listener for whoever runs the node: `/health`.
+//! The HTTP listener for whoever runs the node: `/health` and `/metrics`.
 //!
-//! It reads what other tasks publish and changes nothing. 200 while the node can prove something that is
-//! fresh, 503 otherwise, the same JSON either way.
+//! It reads what other tasks publish and changes nothing. Health is 200 while the node can prove something that is
+//! fresh, 503 otherwise, the same JSON either way; `/metrics` has the same numbers for Prometheus.
 
-use crate::chain::Providers;
+use crate::chain::{ProviderHealth, Providers};
 use crate::clock::unix_seconds;
 use crate::follower::{MirrorState, Phase};
+use crate::head::{ServedHead, SigningState};
 use crate::limits::HEALTHY_AGE;
+use crate::metrics;
 use crate::network::NetworkStats;
 use crate::serve::{RouteBook, Served};
-use crate::store::Position;
+use crate::store::{Fault, Position, Store, StoreSize};
+use alloy::sol_types::SolCall;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -20,7 +23,10 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use windlass_contracts::node_staking::{INodeStaking, ISigned, NodeStaking};
 use windlass_p2p::Control;
+use windlass_protocol::head::Attestation;
+use windlass_protocol::{Address, B256, Bytes};
 
 /// What health is read from.
 #[derive(Clone)]
@@ -29,8 +35,10 @@ pub struct Gauges {
     pub mirror: watch::Receiver<MirrorState>,
     /// The served head.
     pub served: Served,
-    /// Whether this node is in the committee.
-    pub member: bool,
+    /// Whether this node signs.
+    pub signing: watch::Receiver<SigningState>,
+    /// The data directory.
+    pub store: Arc<Store>,
     /// The network's counts.
     pub network: Arc<NetworkStats>,
     /// Who is connected.
@@ -41,9 +49,33 @@ pub struct Gauges {
     pub routes: Arc<RouteBook>,
 }
 
+/// Everything at one moment.
+pub struct Vitals {
+    pub(crate) mirror: MirrorState,
+    pub(crate) served: Option<Arc<ServedHead>>,
+    pub(crate) signing: SigningState,
+    /// `None` when the disk doesn't say.
+    pub(crate) size: Option<StoreSize>,
+    pub(crate) faults: Vec<(Address, Fault)>,
+    pub(crate) providers: Vec<ProviderHealth>,
+    pub(crate) counts: Counts,
+    now: u64,
+}
+
+/// How many there are.
+#[derive(Clone, Copy)]
+pub(crate) struct Counts {
+    pub(crate) peers: usize,
+    pub(crate) connections: usize,
+    pub(crate) reservations: usize,
+    pub(crate) circuits: usize,
+    pub(crate) routes: usize,
+}
+
 /// Serves until cancelled.
 pub async fn run(listener: TcpListener, gauges: Gauges, cancelled: CancellationToken) {
-    let router = Router::new().route("/health", get(health)).with_state(gauges);
+    let router =
+        Router::new().route("/health", get(health)).route("/metrics", get(metrics_text)).with_state(gauges);
     let stop = async move { cancelled.cancelled().await };
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
         tracing::error!(%error, "the admin listener failed");
@@ -51,53 +83,140 @@ pub async fn run(listener: TcpListener, gauges: Gauges, cancelled: CancellationT
 }
 
 async fn health(State(gauges): State<Gauges>) -> impl IntoResponse {
-    let (healthy, report) = gauges.report(unix_seconds());
-    let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(report))
+    let vitals = gauges.read(unix_seconds()).await;
+    let status = if vitals.healthy() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(vitals.report()))
+}
+
+async fn metrics_text(State(gauges): State<Gauges>) -> impl IntoResponse {
+    let vitals = gauges.read(unix_seconds()).await;
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render(&vitals))
 }
 
 impl Gauges {
-    /// Whether the node can prove something fresh, and the whole report.
-    fn report(&self, now: u64) -> (bool, Value) {
-        let mirror = self.mirror.borrow().clone();
-        let served = self.served.borrow().clone();
-        let age = served.as_ref().map(|head| now.saturating_sub(head.attested_at));
-        let healthy = age.is_some_and(|age| age <= HEALTHY_AGE);
-        let status = match mirror.phase {
+    async fn read(&self, now: u64) -> Vitals {
+        let store = self.store.clone();
+        let read =
+            tokio::task::spawn_blocking(move || (store.size().ok(), store.faults().unwrap_or_default()));
+        let (size, faults) = read.await.unwrap_or_default();
+        Vitals {
+            mirror: self.mirror.borrow().clone(),
+            served: self.served.borrow().clone(),
+            signing: self.signing.borrow().clone(),
+            size,
+            faults,
+            providers: self.providers.health(),
+            counts: Counts {
+                peers: self.control.connected_peers().len(),
+                connections: self.network.connections(),
+                reservations: self.network.reservations(),
+                circuits: self.network.circuits(),
+                routes: self.routes.len(),
+            },
+            now,
+        }
+    }
+}
+
+impl Vitals {
+    /// Seconds since a threshold vouched for the served head.
+    pub(crate) fn age(&self) -> Option<u64> {
+        self.served.as_ref().map(|head| self.now.saturating_sub(head.attested_at))
+    }
+
+    /// Blocks from the served head to the newest one.
+    pub(crate) fn lag(&self) -> Option<u64> {
+        let (latest, served) = (self.mirror.latest?, self.served.as_ref()?);
+        Some(latest.number.saturating_sub(served.position.number))
+    }
+
+    /// Whether something fresh can be proven.
+    pub(crate) fn healthy(&self) -> bool {
+        self.age().is_some_and(|age| age <= HEALTHY_AGE)
+    }
+
+    /// Whether this node signs what it mirrors.
+    pub(crate) fn is_signing(&self) -> bool {
+        self.signing.member && self.signing.held_back.is_none() && self.mirror.attestable.is_some()
+    }
+
+    fn status(&self) -> &'static str {
+        match self.mirror.phase {
             Phase::Rebuilding => "rebuilding",
-            _ if healthy => "ok",
+            _ if self.healthy() => "ok",
             Phase::Syncing => "syncing",
-            Phase::Following if served.is_some() => "stale",
+            Phase::Following if self.served.is_some() => "stale",
             Phase::Following => "waiting for attestations",
-        };
-        let lag = mirror
-            .latest
-            .zip(served.as_ref())
-            .map(|(latest, head)| latest.number.saturating_sub(head.position.number));
-        let report = json!({
-            "status": status,
+        }
+    }
+
+    fn report(&self) -> Value {
+        let mirror = &self.mirror;
+        json!({
+            "status": self.status(),
             "head": mirror.latest.map(place),
             "final": mirror.base.map(place),
-            "lag": lag,
+            "lag": self.lag(),
             "root_check": mirror.attestable.map(|head| place(head.position)),
-            "served": served.as_ref().map(|head| json!({
+            "served": self.served.as_ref().map(|head| json!({
                 "number": head.position.number,
                 "hash": head.position.hash.to_string(),
                 "attested_at": head.attested_at,
-                "age": age,
+                "age": self.age(),
                 "attestations": head.attestations.len(),
             })),
-            "attesting": self.member && mirror.attestable.is_some(),
-            "peers": self.control.connected_peers().len(),
-            "connections": self.network.connections(),
-            "reservations": self.network.reservations(),
-            "circuits": self.network.circuits(),
-            "routes": self.routes.len(),
-            "providers": self.providers.health(),
+            "attesting": self.is_signing(),
+            "signing": json!({
+                "member": self.signing.member,
+                "last": self.signing.last,
+                "held_back": self.signing.held_back,
+            }),
+            "faults": self.faults.iter().map(|(member, fault)| evidence(*member, fault)).collect::<Vec<_>>(),
+            "mirror": json!({
+                "bytes": self.size.map(|size| size.bytes),
+                "slots": self.size.map(|size| size.slots),
+                "rebuilds": mirror.generation,
+            }),
+            "peers": self.counts.peers,
+            "connections": self.counts.connections,
+            "reservations": self.counts.reservations,
+            "circuits": self.counts.circuits,
+            "routes": self.counts.routes,
+            "providers": self.providers,
             "trouble": mirror.trouble,
-        });
-        (healthy, report)
+        })
     }
+}
+
+/// A fault with the call of NodeStaking that convicts its member: anybody may send it, and is rewarded.
+fn evidence(member: Address, fault: &Fault) -> Value {
+    let head = |(hash, attestation): &(B256, Attestation)| INodeStaking::Head {
+        number: fault.number,
+        hash: *hash,
+        attestedAt: attestation.attested_at,
+        nonce: attestation.nonce,
+    };
+    let signature = |(_, attestation): &(B256, Attestation)| {
+        let bytes = attestation.signature.to_ethereum_bytes();
+        ISigned::Signature {
+            r: B256::from_slice(&bytes[..32]),
+            s: B256::from_slice(&bytes[32..64]),
+            v: bytes[64],
+        }
+    };
+    let call = NodeStaking::reportTwoHeadsCall {
+        node: member,
+        one: head(&fault.one),
+        oneSignature: signature(&fault.one),
+        other: head(&fault.other),
+        otherSignature: signature(&fault.other),
+    };
+    json!({
+        "member": member.to_string(),
+        "number": fault.number,
+        "hashes": [fault.one.0.to_string(), fault.other.0.to_string()],
+        "report": Bytes::from(call.abi_encode()).to_string(),
+    })
 }
 
 fn place(position: Position) -> Value {

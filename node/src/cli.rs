@@ -1,7 +1,10 @@
 //! The command line of `windlass-node`. Another binary can run the same code by handing it the arguments.
 
+use crate::chain::Providers;
 use crate::config::NodeConfig;
 use crate::node::Node;
+use crate::snapshot;
+use crate::store::Store;
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 use std::ffi::OsString;
@@ -32,6 +35,27 @@ struct Cli {
 enum Command {
     /// Run a node until it is told to stop
     Run(Run),
+    /// Write the mirror to a file, or start one from a file
+    #[command(subcommand)]
+    Snapshot(Snapshot),
+}
+
+#[derive(Subcommand)]
+enum Snapshot {
+    /// Write the newest block that can be proven to a new file; the node may be running
+    Export(File),
+    /// Fill an empty data_dir from a file, if the chain proves all of it
+    Import(File),
+}
+
+#[derive(Args)]
+struct File {
+    /// The configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// The snapshot
+    #[arg(value_name = "SNAPSHOT")]
+    path: PathBuf,
 }
 
 #[derive(Args)]
@@ -69,12 +93,18 @@ where
         }
     };
     log_to_stderr();
-    let Command::Run(options) = cli.command;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("can't start: {error}")),
     };
-    match runtime.block_on(run_node(options)) {
+    let end = match cli.command {
+        Command::Run(options) => runtime.block_on(run_node(options)),
+        Command::Snapshot(command) => match runtime.block_on(take_snapshot(command)) {
+            Ok(()) => End::Asked,
+            Err(reason) => End::Failed(reason),
+        },
+    };
+    match end {
         End::Asked => ExitCode::SUCCESS,
         End::Interrupted => ExitCode::from(INTERRUPTED),
         End::Failed(reason) => fail(&reason),
@@ -125,6 +155,34 @@ async fn run_node(options: Run) -> End {
     };
     node.shutdown().await;
     end
+}
+
+/// Exports or imports; prints what the file holds as one line of JSON.
+async fn take_snapshot(command: Snapshot) -> Result<(), String> {
+    let summary = match command {
+        Snapshot::Export(file) => tokio::task::spawn_blocking(move || {
+            let config = NodeConfig::load_without_key(&file.config).map_err(|e| e.to_string())?;
+            let store =
+                Store::open_read_only(&config.data_dir, &config.spec).map_err(|error| error.to_string())?;
+            snapshot::export(&store, &config.spec, &file.path).map_err(|error| error.to_string())
+        })
+        .await
+        .map_err(|error| error.to_string())??,
+        Snapshot::Import(file) => {
+            let config = NodeConfig::load_without_key(&file.config).map_err(|error| error.to_string())?;
+            let registry = config.spec.contracts.registry.address;
+            let providers = Providers::new(&config.providers, registry).map_err(|error| error.to_string())?;
+            providers.check(&config.spec).await.map_err(|error| error.to_string())?;
+            let store = Store::open(&config.data_dir, &config.spec).map_err(|error| error.to_string())?;
+            let imported = snapshot::import(&store, &config.spec, &providers, &file.path).await;
+            imported.map_err(|error| error.to_string())?
+        }
+    };
+    let (number, hash) = (summary.position.number, summary.position.hash.to_string());
+    let line = json!({ "number": number, "hash": hash, "slots": summary.rows });
+    // Whoever closed the pipe doesn't want to know.
+    let _ = writeln!(std::io::stdout(), "{line}");
+    Ok(())
 }
 
 fn announce(node: &Node, as_json: bool) {

@@ -111,6 +111,19 @@ impl NodeConfig {
     /// Reads a configuration file, the spec and the key that it names. Decrypting the key takes up to a
     /// second: call it where blocking is allowed.
     pub fn load(path: &Path) -> Result<(Self, SecretKey), ConfigError> {
+        let (config, key_file, passphrase_file) = Self::read(path)?;
+        let passphrase = read_text("the passphrase file", &passphrase_file, MAX_CONFIG_BYTES)?;
+        let key = windlass_keyfile::read(&key_file, passphrase.trim_end_matches(['\r', '\n']))?;
+        Ok((config, key))
+    }
+
+    /// The same for what needs no key.
+    pub fn load_without_key(path: &Path) -> Result<Self, ConfigError> {
+        Self::read(path).map(|(config, _, _)| config)
+    }
+
+    /// The configuration, and where key and passphrase are.
+    fn read(path: &Path) -> Result<(Self, PathBuf, PathBuf), ConfigError> {
         let text = read_text("the configuration", path, MAX_CONFIG_BYTES)?;
         let file: File = toml::from_str(&text)
             .map_err(|error| ConfigError::Toml { path: path.to_owned(), reason: explain(&text, &error) })?;
@@ -132,11 +145,7 @@ impl NodeConfig {
             poll_interval: poll_interval(file.poll_interval_ms, spec.dev),
             spec,
         };
-        let passphrase =
-            read_text("the passphrase file", &place.file(&file.passphrase_file), MAX_CONFIG_BYTES)?;
-        let key =
-            windlass_keyfile::read(&place.file(&file.key_file), passphrase.trim_end_matches(['\r', '\n']))?;
-        Ok((config, key))
+        Ok((config, place.file(&file.key_file), place.file(&file.passphrase_file)))
     }
 }
 

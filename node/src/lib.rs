@@ -13,7 +13,8 @@
 //! | [`serve`] | the `resolver`, `watch` and `routes` tasks: what peers may ask |
 //! | [`rate`] | how often a peer may ask or tell |
 //! | [`network`] | the `network` task: the swarm and its relay |
-//! | [`admin`] | the `admin` task: health over HTTP |
+//! | [`admin`], [`metrics`] | the `admin` task: health and metrics over HTTP |
+//! | [`snapshot`] | the mirror at one block as a file |
 //! | [`limits`] | every bound |
 //!
 //! Who tells whom (all arrows are watched values, except the two queues named; nobody waits for a task that
@@ -35,10 +36,12 @@ pub mod config;
 pub mod follower;
 pub mod head;
 pub mod limits;
+pub mod metrics;
 pub mod network;
 pub mod node;
 pub mod rate;
 pub mod serve;
+pub mod snapshot;
 pub mod store;
 #[cfg(test)]
 mod testing;

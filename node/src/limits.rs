@@ -29,6 +29,10 @@ pub const MAX_RANGE_BLOCKS: u64 = 50_000;
 /// Time for one answer of a chain provider.
 pub const PROVIDER_DEADLINE: Duration = Duration::from_secs(10);
 
+/// For how long the preferred provider may have no new block before the others are asked whether they have: a few
+/// slots of the slowest chains.
+pub const PROVIDER_PATIENCE: Duration = Duration::from_secs(60);
+
 /// The longest pause of the follower after failures.
 pub const MAX_FOLLOW_PAUSE: Duration = Duration::from_secs(10);
 
@@ -102,6 +106,12 @@ pub const LISTEN_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Time for each task to end at shutdown; after it, it is aborted.
 pub const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Bytes of a snapshot before its rows: a header and an account proof have a few thousand.
+pub const MAX_SNAPSHOT_HEAD_BYTES: usize = 64 * 1024;
+
+/// Rows of a snapshot: they are checked and written as one batch, in memory.
+pub const MAX_SNAPSHOT_ROWS: u64 = 1 << 24;
 
 /// Seconds after which a head that nobody vouched for again makes the node unhealthy: what strict clients take.
 pub const HEALTHY_AGE: u64 = 90;

@@ -141,17 +141,24 @@ impl Node {
     ) {
         let Parts { spec, committee, store, providers, follower, signing, routes } = parts;
         let stats = network.stats();
-        let member = signing.is_some();
         let mirror = follower.state();
         let (inbox, heard) = mpsc::channel(HEAD_INBOX);
         let book = Book::new(spec.clone(), committee);
         let attester = Attester::new(store.clone(), book, signing, mirror.clone());
-        let (served, told) = (attester.served(), attester.told());
-        let answers = Answers::new(store, served.clone(), routes.clone());
+        let (served, told, signing) = (attester.served(), attester.told(), attester.signing());
+        let answers = Answers::new(store.clone(), served.clone(), routes.clone());
         let rates = Arc::new(Rates::new(REQUESTS_PER_SECOND, REQUEST_BURST));
         let gossip = Gossip::new(control.clone(), config.peers, told, inbox);
-        let gauges =
-            Gauges { mirror, served, member, network: stats, control, providers, routes: routes.clone() };
+        let gauges = Gauges {
+            mirror: mirror.clone(),
+            served,
+            signing,
+            store,
+            network: stats,
+            control,
+            providers,
+            routes: routes.clone(),
+        };
 
         self.spawn("network", |cancelled| plain(network.run(cancelled)));
         self.spawn("registry", |cancelled| {
@@ -165,8 +172,8 @@ impl Node {
         self.spawn("gossip", |cancelled| plain(gossip.run(streams.heads, cancelled)));
         let (asked, rated) = (answers.clone(), rates.clone());
         self.spawn("resolver", |cancelled| plain(run_resolver(asked, rated, streams.questions, cancelled)));
-        let (asked, rated) = (answers.clone(), rates.clone());
-        self.spawn("watch", |cancelled| plain(run_watch(asked, rated, streams.watches, cancelled)));
+        let (asked, rated, seen) = (answers.clone(), rates.clone(), mirror);
+        self.spawn("watch", |cancelled| plain(run_watch(asked, seen, rated, streams.watches, cancelled)));
         self.spawn("routes", |cancelled| {
             plain(run_routes(spec, answers, routes, rates, streams.routes, cancelled))
         });

@@ -26,10 +26,22 @@ pub struct Proven {
     pins: u32,
 }
 
-/// The newest proven values, by slot.
+/// What an unfinalised block says of a slot. Nothing proves it: it can make a judgement stricter, never milder.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Doubt {
+    value: B256,
+    /// What was proven when the doubt arose.
+    was: B256,
+    number: u64,
+    until: u64,
+}
+
+/// The newest proven values, by slot, and what is in doubt about them.
 #[derive(Debug, Default)]
 pub struct Evidence {
     slots: BTreeMap<Slot, Proven>,
+    /// Of known slots only, so bounded as they are.
+    doubts: BTreeMap<Slot, Doubt>,
 }
 
 impl Evidence {
@@ -90,6 +102,53 @@ impl Evidence {
         }
     }
 
+    /// Doubts a known slot: block `number`, not final yet, is said to leave `value` in it. Counts until a final head
+    /// as high decides, at most until `until` (Unix seconds). False where nothing newer or else than what is proven
+    /// is said.
+    pub fn doubt(&mut self, slot: Slot, value: B256, number: u64, until: u64) -> bool {
+        match self.slots.get(&slot) {
+            Some(known) if number > known.number && value != known.value => {
+                self.doubts.insert(slot, Doubt { value, was: known.value, number, until });
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends the doubts that a head has decided or whose time is over, and says of which slots nothing came of them.
+    pub fn settle(&mut self, now: u64) -> alloc::vec::Vec<Slot> {
+        let mut unfounded = alloc::vec::Vec::new();
+        let slots = &self.slots;
+        self.doubts.retain(|slot, doubt| {
+            let Some(known) = slots.get(slot) else { return false };
+            let decided = known.number >= doubt.number || now >= doubt.until;
+            if decided && known.value == doubt.was {
+                unfounded.push(*slot);
+            }
+            !decided
+        });
+        unfounded
+    }
+
+    /// Whether a slot is in doubt.
+    pub fn is_doubted(&self, slot: Slot) -> bool {
+        self.doubts.contains_key(&slot)
+    }
+
+    /// These slots as they would be if all doubts about them were true; `None` if there are none. What is allowed must
+    /// be allowed by both.
+    pub fn if_doubts_are_true(&self, slots: &[Slot]) -> Option<Self> {
+        if !slots.iter().any(|slot| self.is_doubted(*slot)) {
+            return None;
+        }
+        let doubted = |slot: &Slot| {
+            let known = self.slots.get(slot)?;
+            let value = self.doubts.get(slot).map_or(known.value, |doubt| doubt.value);
+            Some((*slot, Proven { value, ..*known }))
+        };
+        Some(Self { slots: slots.iter().filter_map(doubted).collect(), doubts: BTreeMap::new() })
+    }
+
     /// What is known of a slot.
     pub fn lookup(&self, slot: Slot) -> Option<&Proven> {
         self.slots.get(&slot)
@@ -143,6 +202,35 @@ mod tests {
             Some((B256::repeat_byte(2), 100))
         );
         assert!(evidence.insert(SLOT, B256::repeat_byte(3), 11, 150));
+    }
+
+    #[test]
+    fn a_doubt_lasts_until_a_head_as_high_or_its_time() {
+        let (old, new) = (B256::repeat_byte(1), B256::repeat_byte(2));
+        let mut evidence = Evidence::default();
+        assert!(!evidence.doubt(SLOT, new, 11, 500), "nothing is known to doubt");
+        evidence.insert(SLOT, old, 10, 100);
+        assert!(!evidence.doubt(SLOT, new, 10, 500), "that block is decided");
+        assert!(!evidence.doubt(SLOT, old, 11, 500), "that is what is proven");
+        assert!(evidence.if_doubts_are_true(&[SLOT]).is_none());
+        assert!(evidence.doubt(SLOT, new, 12, 500));
+        assert_eq!(evidence.lookup(SLOT).map(|proven| proven.value), Some(old), "proven stays proven");
+        let doubted = evidence.if_doubts_are_true(&[SLOT]);
+        assert_eq!(doubted.and_then(|it| it.lookup(SLOT).map(|it| it.value)), Some(new));
+        evidence.insert(SLOT, old, 11, 110);
+        assert!(evidence.settle(200).is_empty() && evidence.is_doubted(SLOT));
+        // The block is final and left the slot as it was.
+        evidence.insert(SLOT, old, 12, 120);
+        assert_eq!(evidence.settle(200), [SLOT]);
+        assert!(!evidence.is_doubted(SLOT));
+        // The block is final and did what was said.
+        assert!(evidence.doubt(SLOT, new, 14, 500));
+        evidence.insert(SLOT, new, 14, 130);
+        assert!(evidence.settle(200).is_empty() && !evidence.is_doubted(SLOT));
+        // Nothing ever came of it.
+        assert!(evidence.doubt(SLOT, old, u64::MAX, 500));
+        assert!(evidence.settle(499).is_empty());
+        assert_eq!(evidence.settle(500), [SLOT]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod lies;
 mod revocation;
+mod rotation;
 
 use crate::site::{FILE_BYTES, PAGE, Site, file_hash};
 use crate::windlass::{Running, Windlass, program};

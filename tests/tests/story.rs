@@ -94,6 +94,17 @@ async fn false_proofs_are_refused_named_and_another_node_asked() -> anyhow::Resu
 }
 
 #[tokio::test]
+async fn foreign_proofs_and_other_code_are_refused_named_and_another_node_asked() -> anyhow::Result<()> {
+    lies_are_refused(&[Lie::ForeignProof, Lie::OtherCode, Lie::Oversized]).await
+}
+
+/// With one committee key of its own the node signs what it likes; the threshold is more than one.
+#[tokio::test]
+async fn one_committee_key_alone_makes_no_head() -> anyhow::Result<()> {
+    lies_are_refused(&[Lie::Equivocation, Lie::OtherChain, Lie::RetiredCommittee, Lie::ReplayedNonce]).await
+}
+
+#[tokio::test]
 async fn false_heads_are_refused_named_and_another_node_asked() -> anyhow::Result<()> {
     lies_are_refused(&[Lie::StaleHead, Lie::Unattested, Lie::TooFew, Lie::ForgedHeader]).await
 }
@@ -123,6 +134,40 @@ async fn a_revocation_cuts_the_live_stream_within_a_second() -> anyhow::Result<(
     story.testnet.wait_served(cut.block).await?;
     let shown = story.operator.run(&["device", "show", &b.id]).await?;
     ensure!(shown.json["status"] == "revoked", "{}", shown.stdout);
+    story.shutdown().await;
+    Ok(())
+}
+
+/// Caller and publisher change their keys, and do everything again: resolve, reserve, open, publish.
+#[tokio::test]
+async fn a_rotated_key_works_everywhere_and_the_old_one_nowhere() -> anyhow::Result<()> {
+    let mut story = Story::start().await?;
+    story.create_fleet().await?;
+    let (a, b) = (story.enrol_funded("a", 5).await?, story.enrol_funded("b", 6).await?);
+    story.register_name(&a).await?;
+    story.grant(&a, &b).await?;
+    story.publish(&a).await?;
+    story.fetch_page(&story.forward(&b).await?).await?;
+
+    let caller = story.rotate(&b).await?;
+    let refused = story.refusal(&b).await?;
+    ensure!(["refused", "not_registered"].contains(&refused.as_str()), "the old key was told {refused}");
+    story.fetch_page(&story.forward(&caller).await?).await?;
+
+    let publisher = story.rotate(&a).await?;
+    let answer = story.resolve(&caller).await?;
+    ensure!(answer["device"] == a.id.as_str(), "{answer}");
+    // What still runs with the old key is nobody any more, whatever routes it left behind.
+    let unreachable = story.refusal(&caller).await?;
+    ensure!(!unreachable.is_empty());
+    ensure!(story.publish(&publisher).await? >= 2, "reachable through one relay only");
+    story.fetch_page(&story.forward(&caller).await?).await?;
+
+    let (code, said) = story.refused_publication(&a).await?;
+    ensure!(code == 1 && said.contains("key"), "{code}: {said}");
+    let old = a.files.key.to_string_lossy().into_owned();
+    let back = publisher.windlass.run(&["device", "rotate", "--new-key", &old]).await?;
+    ensure!(back.code != 0, "a key that served came back: {}", back.stdout);
     story.shutdown().await;
     Ok(())
 }

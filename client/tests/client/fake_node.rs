@@ -26,7 +26,7 @@ use windlass_protocol::{
         MAX_FRAME, names,
         resolve::{Reason, Request, Response},
         route::{MAX_ROUTE_MESSAGE_BYTES, RouteRequest, RouteResponse},
-        watch::{Push, Watch},
+        watch::{Push, TailNotice, Watch},
     },
     question::{Question, Target},
     route::{Route, SignedRoute},
@@ -78,6 +78,7 @@ struct Shared {
     routes: watch::Sender<BTreeMap<DeviceId, SignedRoute>>,
     asked: watch::Sender<u64>,
     watched: watch::Sender<BTreeSet<Slot>>,
+    notice: watch::Sender<Option<TailNotice>>,
 }
 
 /// A running node; dropping it is killing it.
@@ -106,6 +107,7 @@ impl FakeNode {
             routes: watch::Sender::default(),
             asked: watch::Sender::new(0),
             watched: watch::Sender::default(),
+            notice: watch::Sender::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
@@ -155,6 +157,12 @@ impl FakeNode {
     pub(crate) async fn watches(&self, slot: Slot) {
         let mut watched = self.shared.watched.subscribe();
         watched.wait_for(|watched| watched.contains(&slot)).await.unwrap();
+    }
+
+    /// Tells whoever watches of a block that isn't final.
+    pub(crate) fn tell(&self, number: u64, slot: Slot, value: B256) {
+        let notice = TailNotice { number, hash: B256::repeat_byte(0xf0), slots: vec![(slot, value)] };
+        self.shared.notice.send_replace(Some(notice));
     }
 
     pub(crate) fn forget_routes(&self) {
@@ -319,8 +327,11 @@ impl Shared {
         let push = async {
             let mut slots = BTreeSet::new();
             let mut heights = self.world.heights();
+            let mut notices = self.notice.subscribe();
+            let mut told = None;
             loop {
                 tokio::select! {
+                    changed = notices.changed() => changed?,
                     message = inbox.recv() => match message {
                         Some(message) => {
                             slots.retain(|slot| !message.drop.contains(slot));
@@ -329,6 +340,14 @@ impl Shared {
                         None => return Io::Ok(()),
                     },
                     changed = heights.changed() => changed?,
+                }
+                // As a node does it: who comes later is told, too, of what it watches.
+                let notice = notices.borrow_and_update().clone();
+                if let Some(news) =
+                    notice.filter(|it| told.as_ref() != Some(it) && slots.contains(&it.slots[0].0))
+                {
+                    write_frame(&mut writer, &wire::encode(&news)).await?;
+                    told = Some(news);
                 }
                 self.watched.send_replace(slots.clone());
                 let all: Vec<Slot> = slots.iter().copied().collect();

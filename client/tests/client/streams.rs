@@ -8,8 +8,8 @@ use futures::future::join_all;
 use std::{io, sync::Arc};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use windlass_client::{
-    Client, Clock, Ended, Event, Events, Listed, Mode, OpenError, Path, Policy, Publication, PublishError,
-    Refusal, Service, Stream, Target,
+    Client, Clock, DeviceId, Ended, Event, Events, Listed, Mode, OpenError, Path, Policy, Publication,
+    PublishError, Refusal, Service, Stream, Target,
 };
 use windlass_p2p::identity;
 use windlass_protocol::{
@@ -368,6 +368,62 @@ async fn a_node_that_pushes_what_nobody_asked_for_is_replaced() {
     let ended = far.ended();
     scene.world.set_status(device(21), DeviceStatus::Revoked);
     assert_eq!(ended.await, Ended::Denied(Refusal::Revoked));
+}
+
+fn revoked(scene: &Scene, id: DeviceId) -> B256 {
+    let record = DeviceRecord::decode(&scene.world.tip().value(Slot::Device(id))).unwrap().unwrap();
+    DeviceRecord { status: DeviceStatus::Revoked, valid_until: now(), ..record }.encode()
+}
+
+#[tokio::test]
+async fn a_revocation_in_a_block_not_yet_final_cuts_the_stream() {
+    let mut scene = Scene::new(Policy::default()).await;
+    let caller = scene.caller(21).await;
+    let (_near, far) = scene.connect(&caller).await;
+    let (slot, height) = (Slot::Device(device(21)), scene.world.tip().number);
+    scene.nodes[0].watches(slot).await;
+    let ended = far.ended();
+    scene.nodes[0].tell(height + 1, slot, revoked(&scene, device(21)));
+    assert_eq!(ended.await, Ended::Denied(Refusal::Revoked));
+    // Nor does another begin, though nothing is proven yet.
+    let error = caller.open(&lamp(), SERVICE).await.unwrap_err();
+    assert!(matches!(error, OpenError::Revoked { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_notice_grants_nothing() {
+    let mut scene = Scene::new(Policy::default()).await;
+    let caller = scene.caller(21).await;
+    let (_near, far) = scene.connect(&caller).await;
+    let slot = Slot::Device(device(21));
+    scene.nodes[0].watches(slot).await;
+    let active = scene.world.tip().value(slot);
+    let ended = far.ended();
+    scene.world.set_status(device(21), DeviceStatus::Suspended);
+    assert_eq!(ended.await, Ended::Denied(Refusal::Suspended));
+    scene.nodes[0].tell(scene.world.tip().number + 1, slot, active);
+    let error = caller.open(&lamp(), SERVICE).await.unwrap_err();
+    assert!(matches!(error, OpenError::Suspended { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_notice_that_came_to_nothing_is_the_last_one_believed() {
+    let mut scene = Scene::new(Policy::default()).await;
+    let caller = scene.caller(21).await;
+    let (_near, far) = scene.connect(&caller).await;
+    let slot = Slot::Device(device(21));
+    scene.nodes[0].watches(slot).await;
+    let ended = far.ended();
+    scene.nodes[0].tell(scene.world.tip().number + 1, slot, revoked(&scene, device(21)));
+    assert_eq!(ended.await, Ended::Denied(Refusal::Revoked));
+    // The block is final, and nothing of the kind was in it.
+    scene.world.mine([]);
+    let (_near, far) = scene.connect(&caller).await;
+    scene.nodes[0].watches(slot).await;
+    scene.nodes[0].tell(scene.world.tip().number + 1, slot, revoked(&scene, device(21)));
+    let ended = far.ended();
+    scene.world.set_status(device(21), DeviceStatus::Suspended);
+    assert_eq!(ended.await, Ended::Denied(Refusal::Suspended));
 }
 
 #[tokio::test]

@@ -3,9 +3,12 @@
 //! Owns the seam: the follower knows [`ChainSource`] and nothing of JSON-RPC. Nothing here is believed beyond
 //! its hash: headers are decoded from their RLP, account proofs are verified, logs are checked by root.
 
+mod eligibility;
+mod provider;
 mod providers;
 
-pub use providers::{BadUrl, ProviderHealth, Providers};
+pub use provider::BadUrl;
+pub use providers::{ProviderHealth, Providers};
 
 use std::future::Future;
 use windlass_protocol::header::{Header, HeaderError};
@@ -61,6 +64,16 @@ pub enum SourceError {
         /// The hash of the header.
         actual: B256,
     },
+    /// The chain's state can't be proven to a device.
+    #[error("provider {url}: its proof of {what} doesn't verify ({reason}); this chain is not eligible")]
+    Unproven {
+        /// Which provider.
+        url: String,
+        /// Of what.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The range has more logs than a provider gives at once: ask for less.
     #[error("provider {url} refuses so many logs at once: {reason}")]
     TooMuch {
@@ -77,7 +90,7 @@ pub enum SourceError {
 impl SourceError {
     /// Whether asking again can't help.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::OtherChain { .. } | Self::Ineligible { .. })
+        matches!(self, Self::OtherChain { .. } | Self::Ineligible { .. } | Self::Unproven { .. })
     }
 }
 
@@ -107,9 +120,21 @@ pub trait ChainSource: Send + Sync + 'static {
     /// The proof of the registry's account after the block with this hash, root first.
     fn account(&self, hash: B256) -> impl Future<Output = Answer<Vec<Bytes>>> + Send;
 
-    /// How many independent providers have this block at this number.
-    fn confirmations(&self, number: u64, hash: B256) -> impl Future<Output = usize> + Send;
+    /// How many providers there are to compare.
+    fn independent(&self) -> usize;
 
-    /// What was answered turned out to be wrong: prefer another provider from now on.
-    fn distrust(&self);
+    /// What each provider has at this number, compared with this hash.
+    fn cross_check(&self, number: u64, hash: B256) -> impl Future<Output = CrossCheck> + Send;
+
+    /// What was answered turned out to be wrong, for this reason: prefer another provider from now on.
+    fn distrust(&self, reason: &str);
+}
+
+/// What independent providers say about one block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct CrossCheck {
+    /// So many have the same block.
+    pub confirmations: usize,
+    /// So many have another one.
+    pub contradictions: usize,
 }

@@ -1,19 +1,19 @@
-//! Chain providers over JSON-RPC: asked in order, the next one when one fails, each failure counted.
+//! Several chain providers: asked in order, the next one when one fails, compared with each other; each failure
+//! and each contradiction counted.
 
-use super::{Answer, Block, ChainSource, Change, SourceError};
-use crate::limits::PROVIDER_DEADLINE;
-use alloy::consensus::Header as ConsensusHeader;
+use super::provider::{BadUrl, Provider};
+use super::{Answer, Block, ChainSource, Change, CrossCheck, SourceError};
+use crate::limits::PROVIDER_PATIENCE;
 use alloy::eips::{BlockId, BlockNumberOrTag};
-use alloy::network::Ethereum;
-use alloy::providers::{Provider as _, RootProvider};
 use alloy::rpc::types::{Filter, Log};
 use alloy::sol_types::SolEvent;
-use alloy::transports::{RpcError, TransportError, TransportErrorKind};
 use serde::Serialize;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use windlass_contracts::registry::Registry;
-use windlass_protocol::spec::ChainSpec;
+use windlass_protocol::spec::VerifiedSpec;
 use windlass_protocol::{Address, B256, Bytes};
 
 /// The chain through one or more providers.
@@ -22,12 +22,10 @@ pub struct Providers {
     /// The one asked first.
     preferred: AtomicUsize,
     registry: Address,
-}
-
-struct Provider {
-    rpc: RootProvider<Ethereum>,
-    url: String,
-    failures: AtomicU64,
+    /// The highest block the preferred provider had, and since when.
+    moved: Mutex<(u64, Instant)>,
+    /// For how long it may stand still while another goes on.
+    patience: Duration,
 }
 
 /// How a provider has been doing.
@@ -35,18 +33,14 @@ struct Provider {
 pub struct ProviderHealth {
     /// Scheme, host and port; what follows may hold an access key.
     pub url: String,
-    /// Failed answers so far.
+    /// Failed or false answers so far.
     pub failures: u64,
+    /// Final blocks at which it had another block than the mirror.
+    pub contradictions: u64,
+    /// The last failure.
+    pub last_failure: Option<String>,
     /// Whether it is asked first.
     pub preferred: bool,
-}
-
-/// Why a provider can't be used at all.
-#[derive(Debug, thiserror::Error)]
-#[error("`providers` has {url:?}, which is no http or https URL: {reason}")]
-pub struct BadUrl {
-    url: String,
-    reason: String,
 }
 
 impl Providers {
@@ -56,17 +50,32 @@ impl Providers {
         if providers.is_empty() {
             return Err(BadUrl { url: String::new(), reason: "at least one is needed".to_owned() });
         }
-        Ok(Self { providers, preferred: AtomicUsize::new(0), registry })
+        let (preferred, moved) = (AtomicUsize::new(0), Mutex::new((0, Instant::now())));
+        Ok(Self { providers, preferred, registry, moved, patience: PROVIDER_PATIENCE })
     }
 
-    /// Refuses to go on unless each provider that answers serves the spec's chain, and at least one does.
-    pub async fn check(&self, spec: &ChainSpec) -> Answer<()> {
+    /// The same with another patience for a provider that stands still.
+    #[cfg(test)]
+    pub(crate) fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Refuses to go on unless each provider that answers serves the spec's chain and proves its state as an
+    /// eligible chain does, and at least one answers.
+    pub async fn check(&self, spec: &VerifiedSpec) -> Answer<()> {
         let mut unavailable = Vec::new();
         for provider in &self.providers {
-            match provider.check(spec).await {
+            let checked = match provider.check(spec).await {
+                Ok(()) => super::eligibility::check(provider, spec).await,
+                other => other,
+            };
+            match checked {
                 Ok(()) => {}
                 Err(error) if error.is_fatal() => return Err(error),
-                Err(error) => unavailable.push(error.to_string()),
+                Err(error) => {
+                    provider.failed(error.to_string());
+                    unavailable.push(error.to_string());
+                }
             }
         }
         if unavailable.len() == self.providers.len() {
@@ -84,6 +93,8 @@ impl Providers {
         let health = |(index, provider): (usize, &Provider)| ProviderHealth {
             url: provider.url.clone(),
             failures: provider.failures.load(Ordering::Relaxed),
+            contradictions: provider.contradictions.load(Ordering::Relaxed),
+            last_failure: provider.last_failure(),
             preferred: index == preferred,
         };
         self.providers.iter().enumerate().map(health).collect()
@@ -109,8 +120,7 @@ impl Providers {
                 }
                 Err(error @ SourceError::TooMuch { .. }) => return Err(error),
                 Err(error) => {
-                    provider.failures.fetch_add(1, Ordering::Relaxed);
-                    tracing::debug!(url = provider.url, %error, "a provider failed");
+                    provider.failed(error.to_string());
                     last = Some(error);
                 }
             }
@@ -119,9 +129,42 @@ impl Providers {
     }
 }
 
+impl Providers {
+    /// Whether the preferred provider has had no new block for longer than it may.
+    fn stands_still(&self, number: u64) -> bool {
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        if number > moved.0 {
+            *moved = (number, Instant::now());
+        }
+        moved.1.elapsed() > self.patience
+    }
+
+    /// Another provider's newest block, where it is above this one; that provider is preferred from now on.
+    async fn ahead_of(&self, block: &Block) -> Option<Block> {
+        let former = self.preferred.load(Ordering::Relaxed) % self.providers.len();
+        for (index, provider) in self.providers.iter().enumerate().filter(|(index, _)| *index != former) {
+            let Ok(other) = provider.require(LATEST).await else { continue };
+            if other.header.number > block.header.number {
+                let (theirs, ours) = (other.header.number, block.header.number);
+                self.providers[former]
+                    .failed(format!("stands still at block {ours} while others have {theirs}"));
+                self.preferred.store(index, Ordering::Relaxed);
+                return Some(other);
+            }
+        }
+        None
+    }
+}
+
+const LATEST: BlockId = BlockId::Number(BlockNumberOrTag::Latest);
+
 impl ChainSource for Providers {
     async fn latest(&self) -> Answer<Block> {
-        self.ask(|p| p.require(BlockId::Number(BlockNumberOrTag::Latest))).await
+        let block = self.ask(|p| p.require(LATEST)).await?;
+        if self.providers.len() > 1 && self.stands_still(block.header.number) {
+            return Ok(self.ahead_of(&block).await.unwrap_or(block));
+        }
+        Ok(block)
     }
 
     async fn finalized(&self) -> Answer<Option<Block>> {
@@ -162,19 +205,36 @@ impl ChainSource for Providers {
         self.ask(|p| p.account(registry, hash)).await
     }
 
-    async fn confirmations(&self, number: u64, hash: B256) -> usize {
-        let mut confirmations = 0;
-        for provider in &self.providers {
-            if let Ok(Some(block)) = provider.block(BlockId::number(number)).await {
-                confirmations += usize::from(block.header.hash == hash);
-            }
-        }
-        confirmations
+    fn independent(&self) -> usize {
+        self.providers.len()
     }
 
-    fn distrust(&self) {
+    async fn cross_check(&self, number: u64, hash: B256) -> CrossCheck {
+        let asked = self.providers.iter().map(|provider| provider.block(BlockId::number(number)));
+        let answers = futures::future::join_all(asked).await;
+        let mut check = CrossCheck::default();
+        for (provider, answer) in self.providers.iter().zip(answers) {
+            match answer {
+                Ok(Some(block)) if block.header.hash == hash => check.confirmations += 1,
+                Ok(Some(block)) => {
+                    check.contradictions += 1;
+                    provider.contradictions.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(url = provider.url, number, mirrored = %hash, theirs = %block.header.hash,
+                        "a provider has another block at a final height");
+                }
+                // It hasn't come that far.
+                Ok(None) => {}
+                Err(error) => provider.failed(error.to_string()),
+            }
+        }
+        check
+    }
+
+    fn distrust(&self, reason: &str) {
         let former = self.preferred.fetch_add(1, Ordering::Relaxed) % self.providers.len();
-        self.providers[former].failures.fetch_add(1, Ordering::Relaxed);
+        self.providers[former].failed(reason.to_owned());
+        let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
+        *moved = (0, Instant::now());
     }
 }
 
@@ -199,136 +259,10 @@ impl Providers {
     }
 }
 
-impl Provider {
-    fn new(url: &str) -> Result<Self, BadUrl> {
-        let bad = |reason: String| BadUrl { url: shown(url), reason };
-        let parsed: alloy::transports::http::reqwest::Url =
-            url.parse().map_err(|error| bad(format!("{error}")))?;
-        if !["http", "https"].contains(&parsed.scheme()) {
-            return Err(bad(format!("the scheme is {:?}", parsed.scheme())));
-        }
-        Ok(Self { rpc: RootProvider::new_http(parsed), url: shown(url), failures: AtomicU64::new(0) })
-    }
-
-    async fn check(&self, spec: &ChainSpec) -> Answer<()> {
-        let other = |what, found: String, pinned: String| {
-            Err(SourceError::OtherChain { url: self.url.clone(), what, found, pinned })
-        };
-        let chain_id = self.within(async { self.rpc.get_chain_id().await }).await?;
-        if chain_id != spec.chain_id {
-            return other("chain id", chain_id.to_string(), spec.chain_id.to_string());
-        }
-        let genesis = self.require(BlockId::number(0)).await?.header.hash;
-        if genesis != spec.genesis_hash {
-            return other("genesis hash", genesis.to_string(), spec.genesis_hash.to_string());
-        }
-        Ok(())
-    }
-
-    async fn require(&self, id: BlockId) -> Answer<Block> {
-        let block = self.block(id).await?;
-        block.ok_or_else(|| SourceError::Unavailable(format!("provider {} knows no block {id}", self.url)))
-    }
-
-    async fn block(&self, id: BlockId) -> Answer<Option<Block>> {
-        let Some(block) = self.within(async { self.rpc.get_block(id).await }).await? else { return Ok(None) };
-        let claimed = block.header.hash;
-        let header: &ConsensusHeader = &block.header.inner;
-        let unusable = |reason: String| SourceError::Unavailable(format!("provider {}: {reason}", self.url));
-        let decoded = Block::decode(alloy_rlp::encode(header).into()).map_err(|e| unusable(e.to_string()))?;
-        if decoded.header.hash != claimed {
-            return Err(SourceError::Ineligible {
-                url: self.url.clone(),
-                number: decoded.header.number,
-                claimed,
-                actual: decoded.header.hash,
-            });
-        }
-        Ok(Some(decoded))
-    }
-
-    async fn logs(&self, filter: &Filter) -> Answer<Vec<Log>> {
-        self.within(async { self.rpc.get_logs(filter).await }).await
-    }
-
-    async fn account(&self, registry: Address, hash: B256) -> Answer<Vec<Bytes>> {
-        let proof = self.within(async { self.rpc.get_proof(registry, Vec::new()).hash(hash).await }).await?;
-        Ok(proof.account_proof)
-    }
-
-    async fn within<T>(&self, call: impl Future<Output = Result<T, TransportError>>) -> Answer<T> {
-        match tokio::time::timeout(PROVIDER_DEADLINE, call).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(self.explain(&error)),
-            Err(_) => Err(SourceError::Unavailable(format!(
-                "provider {} gave no answer within {} s",
-                self.url,
-                PROVIDER_DEADLINE.as_secs()
-            ))),
-        }
-    }
-
-    fn explain(&self, error: &TransportError) -> SourceError {
-        if let RpcError::ErrorResp(payload) = error {
-            let reason = payload.message.to_string();
-            if is_limit(payload.code, &reason) {
-                return SourceError::TooMuch { url: self.url.clone(), reason };
-            }
-            return SourceError::Unavailable(format!("provider {}: {reason}", self.url));
-        }
-        let reason = match error {
-            // Its text repeats the URL, which may hold an access key.
-            RpcError::Transport(TransportErrorKind::Custom(source)) => innermost(source.as_ref()),
-            RpcError::DeserError { err, .. } => format!("it sent no answer we understand: {err}"),
-            other => one_line(&other.to_string()),
-        };
-        SourceError::Unavailable(format!("provider {}: {reason}", self.url))
-    }
-}
-
-/// EIP-1474's "limit exceeded", and the words of providers that don't use it.
-fn is_limit(code: i64, message: &str) -> bool {
-    let message = message.to_lowercase();
-    code == -32005
-        || ["limit exceeded", "exceeds max results", "too many", "block range", "query returned more than"]
-            .iter()
-            .any(|words| message.contains(words))
-}
-
-/// A URL without path and credentials, which may be secret.
-fn shown(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    format!("{scheme}://{host}")
-}
-
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    one_line(&innermost.to_string())
-}
-
-fn one_line(text: &str) -> String {
-    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.len() > 200 {
-        line = line.chars().take(200).collect();
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn a_url_is_shown_without_its_secrets() {
-        assert_eq!(shown("https://user:word@example.org:8545/v3/key?x=1"), "https://example.org:8545");
-        assert_eq!(shown("http://127.0.0.1:8545"), "http://127.0.0.1:8545");
-    }
 
     #[test]
     fn what_is_no_url_is_refused_with_its_name() {
@@ -337,14 +271,5 @@ mod tests {
             assert!(error.contains("providers"), "{error}");
         }
         assert!(Providers::new(&[], Address::ZERO).is_err());
-    }
-
-    #[test]
-    fn limits_are_told_from_other_errors() {
-        assert!(is_limit(-32005, "whatever"));
-        assert!(is_limit(-32000, "query exceeds max results 20000, retry with the range 1-5"));
-        assert!(is_limit(-32602, "eth_getLogs is limited to a 10,000 block range"));
-        assert!(!is_limit(-32000, "header not found"));
-        assert!(!is_limit(-32601, "the method does not exist"));
     }
 }

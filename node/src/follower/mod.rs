@@ -16,7 +16,7 @@ mod step;
 mod tail;
 mod task;
 
-pub use state::{FinalHead, MirrorState, Phase, Recent};
+pub use state::{FinalHead, MirrorState, Phase, Recent, Unfinal};
 pub use step::{FollowError, Follower};
 pub use task::run;
 

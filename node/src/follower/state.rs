@@ -1,5 +1,6 @@
 //! What the follower tells everybody else: how far it is, which heads it can prove, what changed lately.
 
+use crate::chain::Change;
 use crate::limits::RECENT_BLOCKS;
 use crate::store::Position;
 use std::collections::{BTreeSet, VecDeque};
@@ -64,6 +65,15 @@ impl Recent {
     }
 }
 
+/// What a block writes that isn't final yet.
+#[derive(Clone, Debug)]
+pub struct Unfinal {
+    /// The block.
+    pub position: Position,
+    /// Its writes, in order.
+    pub changes: Arc<[Change]>,
+}
+
 /// The follower's state at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct MirrorState {
@@ -79,6 +89,8 @@ pub struct MirrorState {
     pub generation: u64,
     /// What changed lately.
     pub recent: Arc<Recent>,
+    /// The unfinalised blocks that write something, oldest first.
+    pub tail: Arc<[Unfinal]>,
     /// The last failure, until a round succeeds.
     pub trouble: Option<String>,
 }

@@ -221,6 +221,8 @@ impl<S: ChainSource> Follower<S> {
         for entry in entries {
             self.tail.push(&self.store, entry)?;
         }
+        // Whoever watches learns of revocations now, not when they are final.
+        self.state.send_modify(|state| state.tail = self.tail.writing());
         match self.tail.len() as u64 {
             blocks if blocks > MAX_TAIL_BLOCKS => Err(FollowError::Stalled(blocks)),
             _ => Ok(()),
@@ -257,8 +259,8 @@ impl<S: ChainSource> Follower<S> {
         match self.source.account(block.header.hash).await {
             Ok(proof) => {
                 let verified = self.verified(block, proof);
-                if verified.is_err() {
-                    self.source.distrust();
+                if let Err(error) = &verified {
+                    self.source.distrust(&error.to_string());
                 }
                 verified.map(Some)
             }
@@ -363,6 +365,7 @@ impl<S: ChainSource> Follower<S> {
             state.attestable = attestable;
             state.generation = self.store.generation();
             state.recent = Arc::new(self.recent.clone());
+            state.tail = self.tail.writing();
         });
         Ok(())
     }
@@ -372,11 +375,18 @@ impl<S: ChainSource> Follower<S> {
         let Some(rlp) = self.store.get::<Headers>(&number)? else { return Ok(None) };
         let position = Position { number, hash: windlass_protocol::keccak256(&rlp) };
         // One provider is enough on a development chain; elsewhere the attester wants to know.
-        let confirmations = match self.spec.dev {
-            true => 1,
-            false => self.source.confirmations(number, position.hash).await,
-        };
-        Ok(Some(FinalHead { position, confirmations }))
+        if self.spec.dev && self.source.independent() == 1 {
+            return Ok(Some(FinalHead { position, confirmations: 1 }));
+        }
+        let check = self.source.cross_check(number, position.hash).await;
+        // One against one, or against a provider that is down just now, decides nothing.
+        if check.contradictions > check.confirmations.max(1) {
+            return Err(self.contradiction(format!(
+                "{} providers have another block at final height {number} than {}, {} have it",
+                check.contradictions, position.hash, check.confirmations
+            )));
+        }
+        Ok(Some(FinalHead { position, confirmations: check.confirmations }))
     }
 
     fn contradiction(&self, what: String) -> FollowError {
@@ -389,8 +399,8 @@ impl<S: ChainSource> Follower<S> {
         match self.source.by_number(0).await? {
             Some(genesis) if genesis.header.hash == self.spec.genesis_hash => self.rebuild(what),
             _ => {
-                self.source.distrust();
                 let reason = format!("the provider serves another chain than the spec pins: {what}");
+                self.source.distrust(&reason);
                 Err(SourceError::Unavailable(reason).into())
             }
         }
@@ -409,8 +419,9 @@ impl<S: ChainSource> Follower<S> {
             state.base = None;
             state.attestable = None;
             state.generation = self.store.generation() + 1;
+            state.tail = Arc::default();
         });
-        self.source.distrust();
+        self.source.distrust(&what);
         self.store.clear_mirror()?;
         self.tail = Tail::default();
         Err(self.contradiction(what))

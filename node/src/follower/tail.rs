@@ -1,8 +1,10 @@
 //! The unfinalised blocks above the base, each the parent of the next, in memory as they are in the store.
 
+use super::state::Unfinal;
 use crate::chain::Block;
 use crate::store::{Durability, Position, Store, StoreError, Tail as Column, TailBlock};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use windlass_protocol::B256;
 
 /// One unfinalised block, decoded.
@@ -44,6 +46,16 @@ impl Tail {
         let first = self.entries.front()?.block.header.number;
         let index = usize::try_from(number.checked_sub(first)?).ok()?;
         self.entries.get(index).filter(|entry| entry.block.header.hash == hash)
+    }
+
+    /// The blocks that write something, oldest first.
+    pub(super) fn writing(&self) -> Arc<[Unfinal]> {
+        let writing = self.entries.iter().filter(|entry| !entry.content.changes.is_empty());
+        let unfinal = |entry: &Entry| {
+            let position = Position { number: entry.block.header.number, hash: entry.block.header.hash };
+            Unfinal { position, changes: entry.content.changes.as_slice().into() }
+        };
+        writing.map(unfinal).collect()
     }
 
     pub(super) fn first(&self) -> Option<&Entry> {

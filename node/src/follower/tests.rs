@@ -49,6 +49,31 @@ impl World {
         self.store = Some(store);
     }
 
+    /// kill -9: what is on disk at this moment, write-ahead log and all, is what the next start finds; the last
+    /// `torn` bytes of the log may never have got there.
+    fn crash(&mut self, torn: u64) {
+        let image = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(self.directory.path()).unwrap() {
+            let entry = entry.unwrap();
+            match std::fs::copy(entry.path(), image.path().join(entry.file_name())) {
+                Ok(_) => {}
+                // RocksDB clears away behind itself what the last start no longer needed.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let logs = std::fs::read_dir(image.path()).unwrap().map(|entry| entry.unwrap().path());
+        if let Some(log) = logs.filter(|path| path.extension().is_some_and(|it| it == "log")).max() {
+            let bytes = std::fs::metadata(&log).unwrap().len();
+            let file = std::fs::File::options().write(true).open(&log).unwrap();
+            file.set_len(bytes.saturating_sub(torn)).unwrap();
+        }
+        self.follower = None;
+        self.store = None;
+        self.directory = image;
+        self.restart();
+    }
+
     fn store(&self) -> &Store {
         self.store.as_ref().unwrap()
     }
@@ -59,7 +84,7 @@ impl World {
 
     /// Steps until a round succeeds; a rebuild needs a second one.
     async fn settle(&mut self) {
-        for _ in 0..4 {
+        for _ in 0..16 {
             if self.step().await.is_ok() {
                 return;
             }
@@ -86,6 +111,20 @@ impl World {
         let state = self.follower.as_ref().unwrap().state();
         assert_eq!(state.borrow().attestable.map(|head| head.position), Some(cursor));
         assert_eq!(self.store().tail().unwrap().len() as u64, self.chain.height() - finalised);
+        self.check_window(cursor.number);
+    }
+
+    /// Every height that can be proven reads as the chain was then.
+    fn check_window(&self, newest: u64) {
+        for number in self.store().proven_heights(newest.saturating_sub(2)).unwrap() {
+            let view = View::new(self.store(), number, self.store().generation());
+            let expected = self.chain.slots(number);
+            for slot in 0..8 {
+                let value = expected.get(&word(slot)).copied().unwrap_or_default();
+                assert_eq!(view.value(&word(slot)).unwrap(), value, "slot {slot} at {number}");
+            }
+            view.check().unwrap();
+        }
     }
 }
 
@@ -96,52 +135,113 @@ fn root(slots: &BTreeMap<B256, B256>) -> B256 {
     update(&mut MemoryStore::new(), B256::ZERO, &leaves).unwrap()
 }
 
+/// What may happen to a chain, a provider, a process and its disk.
 #[derive(Clone, Debug)]
 enum Action {
     Extend(Vec<(u8, u8)>),
     Reorg(usize, Vec<(u8, u8)>),
     Finalise(u64),
     Restart,
+    /// kill -9, the last bytes of the log lost.
+    Kill(u64),
     DropLog,
     RepeatLog,
+    ForgeLog,
+    ForgeAccount,
+    WithholdAccount(usize),
+    /// Behind by so many blocks for one round.
     Lag(usize),
+    /// So many answers fail.
+    Fail(usize),
+    /// kill -9 with everything above going on: in the middle of a round.
+    KillMidRound(usize),
 }
+
+const ACTIONS: [&str; 13] = [
+    "extend",
+    "reorg",
+    "finalise",
+    "restart",
+    "kill -9",
+    "drop log",
+    "repeat log",
+    "forge log",
+    "forge account",
+    "withhold account",
+    "lag",
+    "fail",
+    "kill -9 in a round",
+];
 
 impl Action {
     fn name(&self) -> &'static str {
-        match self {
-            Self::Extend(_) => "extend",
-            Self::Reorg(..) => "reorg",
-            Self::Finalise(_) => "finalise",
-            Self::Restart => "restart",
-            Self::DropLog => "drop log",
-            Self::RepeatLog => "repeat log",
-            Self::Lag(_) => "lag",
-        }
+        let index = match self {
+            Self::Extend(_) => 0,
+            Self::Reorg(..) => 1,
+            Self::Finalise(_) => 2,
+            Self::Restart => 3,
+            Self::Kill(_) => 4,
+            Self::DropLog => 5,
+            Self::RepeatLog => 6,
+            Self::ForgeLog => 7,
+            Self::ForgeAccount => 8,
+            Self::WithholdAccount(_) => 9,
+            Self::Lag(_) => 10,
+            Self::Fail(_) => 11,
+            Self::KillMidRound(_) => 12,
+        };
+        ACTIONS[index]
     }
 
     async fn run(&self, world: &mut World) {
+        let chain = world.chain.clone();
         match self {
-            Self::Extend(pairs) => world.chain.extend(changes(pairs)),
+            Self::Extend(pairs) => chain.extend(changes(pairs)),
             Self::Reorg(depth, pairs) => {
-                world.chain.reorg(*depth);
-                world.chain.extend(changes(pairs));
+                chain.reorg(*depth);
+                chain.extend(changes(pairs));
             }
-            Self::Finalise(blocks) => world.chain.finalise(*blocks),
+            Self::Finalise(blocks) => chain.finalise(*blocks),
             Self::Restart => world.restart(),
+            Self::Kill(torn) => world.crash(*torn),
             Self::DropLog => {
-                world.chain.drop_logs(1);
-                world.chain.extend(changes(&[(1, 1), (2, 3)]));
+                chain.drop_logs(1);
+                chain.extend(changes(&[(1, 1), (2, 3)]));
             }
             Self::RepeatLog => {
-                world.chain.repeat_logs(1);
-                world.chain.extend(changes(&[(3, 3)]));
+                chain.repeat_logs(1);
+                chain.extend(changes(&[(3, 3)]));
             }
+            Self::ForgeLog => {
+                chain.forge_logs(1);
+                chain.extend(changes(&[(4, 1)]));
+            }
+            Self::ForgeAccount => {
+                chain.forge_accounts(1);
+                chain.extend(changes(&[(5, 2)]));
+            }
+            Self::WithholdAccount(answers) => chain.withhold_accounts(*answers),
             Self::Lag(blocks) => {
                 // A provider that is behind: whatever comes of the round, nothing may be lost.
-                world.chain.lag(*blocks);
+                chain.lag(*blocks);
                 let _ = world.step().await;
-                world.chain.lag(0);
+                chain.lag(0);
+            }
+            Self::Fail(answers) => {
+                chain.fail(*answers);
+                // Failures after the round are the next rounds'.
+                let _ = world.step().await;
+            }
+            Self::KillMidRound(answers) => {
+                for value in 0..3 {
+                    chain.extend(changes(&[(6, value), (7, value)]));
+                }
+                chain.finalise(2);
+                // The round breaks off between two blocks; what it wrote so far is all there is.
+                chain.fail_after(*answers);
+                let _ = world.step().await;
+                world.crash(0);
+                chain.fail(0);
             }
         }
     }
@@ -153,28 +253,36 @@ fn pairs() -> impl Strategy<Value = Vec<(u8, u8)>> {
 
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        4 => pairs().prop_map(Action::Extend),
-        3 => (1..5usize, pairs()).prop_map(|(depth, pairs)| Action::Reorg(depth, pairs)),
-        3 => (1..4u64).prop_map(Action::Finalise),
+        8 => pairs().prop_map(Action::Extend),
+        6 => (1..5usize, pairs()).prop_map(|(depth, pairs)| Action::Reorg(depth, pairs)),
+        6 => (1..4u64).prop_map(Action::Finalise),
         2 => Just(Action::Restart),
+        2 => (0..4_000u64).prop_map(Action::Kill),
         1 => Just(Action::DropLog),
-        1 => Just(Action::RepeatLog),
-        2 => (1..4usize).prop_map(Action::Lag),
+        2 => Just(Action::RepeatLog),
+        1 => Just(Action::ForgeLog),
+        2 => Just(Action::ForgeAccount),
+        2 => (1..3usize).prop_map(Action::WithholdAccount),
+        3 => (1..4usize).prop_map(Action::Lag),
+        3 => (1..9usize).prop_map(Action::Fail),
+        2 => (0..12usize).prop_map(Action::KillMidRound),
     ]
 }
 
+/// The mean length of the histories below.
+const HISTORY: u32 = 40;
+
+/// After every step of every history the mirror is a replay of the chain, and its root the chain's.
+/// `WINDLASS_STEPS` for more than the 3,000 of the short form.
 #[test]
 fn random_histories_leave_the_chains_final_state() {
+    let steps = std::env::var("WINDLASS_STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(3_000);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let counts = RefCell::new(BTreeMap::<&str, usize>::new());
     let rebuilds = RefCell::new(0);
-    let mut runner = TestRunner::new(Config {
-        cases: Config::default().cases / 20,
-        failure_persistence: None,
-        ..Config::default()
-    });
-    let histories = prop::collection::vec(action(), 20..50);
-    let outcome = runner.run(&histories, |actions| {
+    let config = Config { cases: steps / HISTORY, failure_persistence: None, ..Config::default() };
+    let histories = prop::collection::vec(action(), HISTORY as usize - 20..HISTORY as usize + 20);
+    let outcome = TestRunner::new(config).run(&histories, |actions| {
         let mut world = World::new();
         runtime.block_on(async {
             for action in &actions {
@@ -187,12 +295,14 @@ fn random_histories_leave_the_chains_final_state() {
         *rebuilds.borrow_mut() += world.chain.distrusted();
         Ok(())
     });
-    println!("actions: {:?}, rebuilds: {}", counts.borrow(), rebuilds.borrow());
+    let total: usize = counts.borrow().values().sum();
+    println!("{total} steps: {:?}, rebuilds or doubts: {}", counts.borrow(), rebuilds.borrow());
     outcome.unwrap();
-    for name in ["extend", "reorg", "finalise", "restart", "drop log", "repeat log", "lag"] {
-        assert!(counts.borrow().get(name).copied().unwrap_or_default() >= 10, "{name} was rare");
+    for name in ACTIONS {
+        let count = counts.borrow().get(name).copied().unwrap_or_default();
+        assert!(count >= total / 100, "{name} was rare: {count} of {total}");
     }
-    assert!(*rebuilds.borrow() >= 3, "dropped logs were rarely noticed");
+    assert!(*rebuilds.borrow() >= total / 100, "false logs and proofs were rarely noticed");
 }
 
 #[tokio::test]

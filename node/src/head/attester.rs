@@ -7,14 +7,15 @@ use super::{Book, Observed, ServedHead, SignError, Signing};
 use crate::clock::unix_seconds;
 use crate::follower::{FinalHead, MirrorState};
 use crate::limits::{RESIGN_EVERY, TOLD_HEADS, WINDOW_HEADS};
-use crate::store::{Accounts, Headers, Position, Store, StoreError};
+use crate::store::{Accounts, Durability, Fault, Faults, Headers, Position, Store, StoreError};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use windlass_protocol::head::Attestation;
 use windlass_protocol::header::Header;
 use windlass_protocol::message::head::HeadMessage;
-use windlass_protocol::{Address, keccak256};
+use windlass_protocol::{Address, B256, keccak256};
 
 /// Why the attester ended.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,17 @@ pub struct Heard {
     pub message: HeadMessage,
 }
 
+/// Whether this node signs, for whoever runs it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SigningState {
+    /// Whether it is in the committee.
+    pub member: bool,
+    /// The highest block it ever signed.
+    pub last: Option<u64>,
+    /// Why it doesn't sign now.
+    pub held_back: Option<String>,
+}
+
 /// Signs, collects, chooses.
 pub struct Attester {
     store: Arc<Store>,
@@ -41,11 +53,10 @@ pub struct Attester {
     generation: u64,
     /// Heights that were served, for pruning behind them.
     window: VecDeque<u64>,
-    /// Why signing is held back, to be logged once.
-    held_back: Option<String>,
     mirror: watch::Receiver<MirrorState>,
     served: watch::Sender<Option<Arc<ServedHead>>>,
     told: watch::Sender<Arc<Vec<HeadMessage>>>,
+    state: watch::Sender<SigningState>,
 }
 
 impl Attester {
@@ -56,6 +67,11 @@ impl Attester {
         signing: Option<Signing>,
         mirror: watch::Receiver<MirrorState>,
     ) -> Self {
+        let state = SigningState {
+            member: signing.is_some(),
+            last: signing.as_ref().and_then(Signing::last),
+            held_back: None,
+        };
         Self {
             store,
             book,
@@ -63,16 +79,21 @@ impl Attester {
             final_head: None,
             generation: 0,
             window: VecDeque::new(),
-            held_back: None,
             mirror,
             served: watch::Sender::new(None),
             told: watch::Sender::new(Arc::default()),
+            state: watch::Sender::new(state),
         }
     }
 
     /// The served head, now and from now on; `None` while nothing can be proven.
     pub fn served(&self) -> watch::Receiver<Option<Arc<ServedHead>>> {
         self.served.subscribe()
+    }
+
+    /// Whether it signs, now and from now on.
+    pub fn signing(&self) -> watch::Receiver<SigningState> {
+        self.state.subscribe()
     }
 
     /// What to tell peers, now and from now on.
@@ -152,7 +173,8 @@ impl Attester {
             let now = unix_seconds();
             match signing.sign(head, members, now) {
                 Ok(attestation) => {
-                    self.held_back = None;
+                    let last = Some(head.position.number);
+                    self.state.send_modify(|state| (state.last, state.held_back) = (last, None));
                     self.book.observe(head.position, attestation, now);
                 }
                 Err(SignError::Store(error)) => return Err(error.into()),
@@ -164,12 +186,16 @@ impl Attester {
         Ok(())
     }
 
-    fn hold_back(&mut self, reason: &SignError) {
+    fn hold_back(&self, reason: &SignError) {
         let reason = reason.to_string();
-        if self.held_back.as_ref() != Some(&reason) {
-            tracing::warn!(reason, "not signing");
-            self.held_back = Some(reason);
-        }
+        self.state.send_if_modified(|state| {
+            let news = state.held_back.as_ref() != Some(&reason);
+            if news {
+                tracing::warn!(reason, "not signing");
+                state.held_back = Some(reason);
+            }
+            news
+        });
     }
 
     fn hear(&mut self, heard: Heard) -> Result<(), AttestError> {
@@ -181,9 +207,7 @@ impl Attester {
                         self.serve()?;
                         self.tell();
                     }
-                    Observed::Equivocation(member) => {
-                        tracing::error!(%member, number, %hash, "a member signed two hashes at one number");
-                    }
+                    Observed::Equivocation(member) => self.convict(member, number, (hash, attestation))?,
                     outcome => {
                         tracing::trace!(from = %heard.from, ?outcome, "an attestation that says nothing new")
                     }
@@ -193,12 +217,26 @@ impl Attester {
                 let member = self.book.committee().contains(&heard.from);
                 if let Some(signing) = self.signing.as_mut().filter(|_| member) {
                     signing.report(heard.from, Position { number, hash });
-                    if self.held_back.is_some() {
+                    if self.state.borrow().held_back.is_some() {
                         self.sign()?;
                     }
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Keeps the first two signatures of a member that contradict each other.
+    fn convict(&self, member: Address, number: u64, other: (B256, Attestation)) -> Result<(), AttestError> {
+        let Some(one) = self.book.signed_by(&member, number) else { return Ok(()) };
+        if self.store.get::<Faults>(&member)?.is_some() {
+            return Ok(());
+        }
+        tracing::error!(%member, number, one = %one.0, other = %other.0,
+            "a member signed two hashes at one number: the evidence is kept, and in /health");
+        let mut batch = self.store.batch();
+        batch.put::<Faults>(&member, &Fault { number, one, other });
+        batch.commit(Durability::Disk)?;
         Ok(())
     }
 

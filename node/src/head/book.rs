@@ -122,6 +122,11 @@ impl Book {
         members.filter(|(theirs, _)| *theirs == hash).map(|(_, attestation)| *attestation).collect()
     }
 
+    /// What this member signed at a number, as far as it is known.
+    pub fn signed_by(&self, member: &Address, number: u64) -> Option<(B256, Attestation)> {
+        self.heights.get(&number)?.get(member).copied()
+    }
+
     /// Everything known about the newest `heights` heights, oldest first.
     pub fn newest(&self, heights: usize) -> Vec<(Position, Attestation)> {
         let mut all: Vec<_> = self

@@ -17,7 +17,7 @@ mod gossip;
 mod served;
 mod signing;
 
-pub use attester::{AttestError, Attester, Heard};
+pub use attester::{AttestError, Attester, Heard, SigningState};
 pub use book::{Book, Observed};
 pub use gossip::{Gossip, Peer};
 pub use served::ServedHead;

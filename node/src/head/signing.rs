@@ -74,6 +74,11 @@ impl Signing {
         Ok(Some(signing))
     }
 
+    /// The highest block signed so far.
+    pub fn last(&self) -> Option<u64> {
+        self.last.map(|position| position.number)
+    }
+
     /// Notes what another member says is final.
     pub fn report(&mut self, member: Address, position: Position) {
         // At most one per member, and a committee has at most 16.

@@ -84,6 +84,13 @@ async fn health(node: &Node) -> (u16, serde_json::Value) {
     (status, serde_json::from_slice(&response.bytes().await.unwrap()).unwrap())
 }
 
+async fn admin_text(node: &Node, path: &str) -> String {
+    use alloy::transports::http::reqwest;
+    let response = reqwest::get(format!("http://{}/{path}", node.admin_addr())).await.unwrap();
+    assert!(response.status().is_success());
+    String::from_utf8(response.bytes().await.unwrap().to_vec()).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_serve_what_two_attest_and_go_on_without_one() {
     let world = World::new(CHAIN_ID).await;
@@ -200,4 +207,107 @@ async fn a_first_sync_and_a_second_provider_over_json_rpc() {
     assert_eq!(report["providers"][1]["preferred"], true);
     second.shutdown().await;
     first.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_say_what_health_says() {
+    let world = World::new(CHAIN_ID).await;
+    let device = Device::start(&testing::key(0x71));
+    let first = world.start(0, &[]).await;
+    let second = world.start(1, &[&first]).await;
+    let height = world.make_block(1);
+    world.served(&device, &first, height).await;
+    let (_, report) = health(&first).await;
+    let text = admin_text(&first, "metrics").await;
+    for (name, expected) in [
+        ("windlass_healthy", 1),
+        ("windlass_head", height),
+        ("windlass_served_head", height),
+        ("windlass_root_checked_head", height),
+        ("windlass_lag_blocks", 0),
+        ("windlass_signing", 1),
+        ("windlass_signed_head", height),
+        ("windlass_mirror_rebuilds_total", 0),
+    ] {
+        assert!(text.contains(&format!("\n{name} {expected}\n")), "{name}: {text}");
+    }
+    assert!(
+        report["mirror"]["slots"].as_u64().unwrap() >= 1 && report["mirror"]["bytes"].as_u64().unwrap() > 0
+    );
+    assert!(text.contains("windlass_provider_failures_total{url=\"http://127.0.0.1:"), "{text}");
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    second.shutdown().await;
+    first.shutdown().await;
+
+    // Alone it can't prove anything, and says so.
+    let alone = world.start(0, &[]).await;
+    let text = admin_text(&alone, "metrics").await;
+    assert!(text.contains("\nwindlass_healthy 0\n") && !text.contains("windlass_served_head "), "{text}");
+    alone.shutdown().await;
+}
+
+/// A provider that has another final block than the rest is counted, shown, and not followed.
+#[tokio::test(flavor = "multi_thread")]
+async fn providers_that_contradict_each_other_are_counted_and_the_majority_followed() {
+    let world = World::new(CHAIN_ID).await;
+    // The same genesis, another block 1: a provider that lies about everything since.
+    let liar = FakeChain::new();
+    liar.break_finality(0);
+    liar.extend(vec![(B256::with_last_byte(9), B256::with_last_byte(9))]);
+    liar.finalise(1);
+    world.make_block(1);
+    let forged = Rpc::serve(liar.clone(), CHAIN_ID).await;
+    let third = Rpc::serve(world.chain.clone(), CHAIN_ID).await;
+    let mut config = world.config(0, &[]);
+    config.providers = vec![forged.url.clone(), world.rpc.url.clone(), third.url.clone()];
+    let device = Device::start(&testing::key(0x71));
+    let first = Node::start(config, world.keys[0].clone()).await.unwrap();
+    let second = world.start(1, &[&first]).await;
+    let height = world.make_block(2);
+    world.served(&device, &first, height).await;
+    let (_, report) = health(&first).await;
+    assert!(report["providers"][0]["contradictions"].as_u64().unwrap() > 0, "{report}");
+    assert!(report["providers"][0]["last_failure"].as_str().unwrap().contains("final height"), "{report}");
+    assert_eq!(report["providers"][0]["preferred"], false, "{report}");
+    assert_eq!(report["providers"][2]["contradictions"], 0, "{report}");
+    second.shutdown().await;
+    first.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_provider_that_stands_still_is_left_for_one_that_goes_on() {
+    use crate::chain::ChainSource;
+    let world = World::new(CHAIN_ID).await;
+    let stuck = FakeChain::new();
+    stuck.extend(Vec::new());
+    let still = Rpc::serve(stuck, CHAIN_ID).await;
+    for value in 1..4 {
+        world.make_block(value);
+    }
+    let urls = [still.url.clone(), world.rpc.url.clone()];
+    let registry = world.spec.contracts.registry.address;
+    let patient = Providers::new(&urls, registry).unwrap();
+    assert_eq!(patient.latest().await.unwrap().header.number, 1, "it may be slow");
+    let strict = Providers::new(&urls, registry).unwrap().with_patience(Duration::ZERO);
+    assert_eq!(strict.latest().await.unwrap().header.number, 3);
+    let health = strict.health();
+    assert!(health[1].preferred && health[0].failures == 1);
+    assert!(health[0].last_failure.as_ref().unwrap().contains("stands still at block 1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_whose_state_cannot_be_proven_is_refused_by_name() {
+    let world = World::new(CHAIN_ID).await;
+    world.make_block(1);
+    world.chain.forge_accounts(1);
+    let error = Node::start(world.config(0, &[]), world.keys[0].clone()).await.err().expect("a refusal");
+    assert!(matches!(&error, StartError::Chain(SourceError::Unproven { .. })), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("not eligible") && text.contains("127.0.0.1") && !text.contains('\n'), "{text}");
+    // One that only can't be asked now is no reason, as long as another answers.
+    world.chain.withhold_accounts(1);
+    let second = Rpc::serve(world.chain.clone(), CHAIN_ID).await;
+    let mut config = world.config(0, &[]);
+    config.providers.push(second.url.clone());
+    Node::start(config, world.keys[0].clone()).await.unwrap().shutdown().await;
 }

@@ -20,7 +20,7 @@ use windlass_protocol::head::{Committee, Trust};
 use windlass_protocol::message::names;
 use windlass_protocol::message::resolve::{Reason, Request, Response};
 use windlass_protocol::message::route::{RouteRefusal, RouteRequest, RouteResponse};
-use windlass_protocol::message::watch::{MAX_STRANGER_SLOTS, Watch};
+use windlass_protocol::message::watch::{FromNode, MAX_STRANGER_SLOTS, TailNotice, Watch};
 use windlass_protocol::question::{Question, Target};
 use windlass_protocol::record::{
     DeviceRecord, DeviceStatus, FleetRecord, GrantRecord, NEVER, NameKind, NameRecord, RIGHT_OPEN,
@@ -220,7 +220,8 @@ impl Loopback {
         };
         let stop = || cancelled.clone();
         tokio::spawn(run_resolver(answers.clone(), rates.clone(), accept(names::RESOLVE), stop()));
-        tokio::spawn(run_watch(answers.clone(), rates.clone(), accept(names::WATCH), stop()));
+        let watches = accept(names::WATCH);
+        tokio::spawn(run_watch(answers.clone(), mirror.state(), rates.clone(), watches, stop()));
         let spec = mirror.spec.clone();
         tokio::spawn(run_routes(spec, answers, book, rates, accept(names::ROUTE), stop()));
         tokio::spawn(network.run(stop()));
@@ -390,4 +391,80 @@ async fn routes_are_taken_from_active_devices_alone() {
     let invalid = RouteResponse::Refused(RouteRefusal::Invalid);
     assert_eq!(ask(RouteRequest::Publish(ended)).await, invalid, "ended");
     assert_eq!(ask(RouteRequest::Fetch(id(TARGET))).await, RouteResponse::Found(good));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_is_not_final_is_told_of_once_without_proof() {
+    let mut loopback = Loopback::start(&testing::key(0x71)).await;
+    let slot = Slot::Device(DeviceId(Address::with_last_byte(1)));
+    loopback.mirror.advance(vec![(slot.storage_key(), B256::with_last_byte(1))]).await;
+    let mut stream = loopback.open(names::WATCH).await;
+    let watch = Watch { add: vec![slot], drop: Vec::new() };
+    write_frame(&mut stream, &wire::encode(&watch)).await.unwrap();
+    let next = async |stream: &mut PeerStream| {
+        let frame = read_frame(stream).await.unwrap();
+        wire::decode::<FromNode>(&frame, usize::MAX).unwrap()
+    };
+    loop {
+        match next(&mut stream).await {
+            FromNode::Push(push) if push.slots == [slot] => break,
+            FromNode::Push(_) => {}
+            FromNode::Notice(notice) => panic!("nothing is pending: {notice:?}"),
+        }
+    }
+    // Another slot's change is nobody's business here; of two writes the last counts.
+    let other = Slot::FleetCount.storage_key();
+    loopback.mirror.announce(vec![(other, B256::with_last_byte(5))]).await;
+    loopback
+        .mirror
+        .announce(vec![
+            (slot.storage_key(), B256::with_last_byte(2)),
+            (slot.storage_key(), B256::with_last_byte(3)),
+        ])
+        .await;
+    let (number, chain) = (loopback.mirror.chain.height(), loopback.mirror.chain.clone());
+    let notice = next(&mut stream).await;
+    let expected =
+        TailNotice { number, hash: chain.hash(number), slots: vec![(slot, B256::with_last_byte(3))] };
+    assert_eq!(notice, FromNode::Notice(expected));
+    // The block is taken back and another says otherwise.
+    chain.reorg(1);
+    loopback.mirror.announce(vec![(slot.storage_key(), B256::with_last_byte(4))]).await;
+    let FromNode::Notice(notice) = next(&mut stream).await else { panic!("a push") };
+    assert_eq!((notice.hash, notice.slots), (chain.hash(number), vec![(slot, B256::with_last_byte(4))]));
+    // Final, it is proven, and not told of again.
+    loopback.mirror.advance(Vec::new()).await;
+    loopback.mirror.advance(Vec::new()).await;
+    loop {
+        match next(&mut stream).await {
+            FromNode::Push(push) if push.slots == [slot] => break,
+            FromNode::Push(_) => {}
+            FromNode::Notice(notice) => panic!("told twice: {notice:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hashes_of_one_member_at_one_number_are_kept_as_evidence() {
+    let mut mirror = Mirror::start();
+    mirror.advance(Vec::new()).await;
+    let member = mirror.members[2].address().0;
+    let (honest, forged) = (B256::repeat_byte(1), B256::repeat_byte(2));
+    mirror.hear(2, 2, honest).await;
+    mirror.hear(2, 2, honest).await;
+    mirror.attest(mirror.now + 1).await;
+    assert_eq!(mirror.store.faults().unwrap(), []);
+    mirror.hear(2, 2, forged).await;
+    // Only the first fault is kept: it is enough, and a liar can't fill the disk.
+    mirror.hear(2, 3, honest).await;
+    mirror.hear(2, 3, forged).await;
+    mirror.attest(mirror.now + 2).await;
+    let faults = mirror.store.faults().unwrap();
+    let [(accused, fault)] = faults.as_slice() else { panic!("{faults:?}") };
+    assert_eq!((*accused, fault.number, fault.one.0, fault.other.0), (member, 2, honest, forged));
+    for (hash, attestation) in [fault.one, fault.other] {
+        assert_eq!(attestation.signer(&mirror.spec, 2, hash), Some(member));
+    }
+    mirror.store.clear_mirror().unwrap();
+    assert_eq!(mirror.store.faults().unwrap().len(), 1, "a rebuild keeps the evidence");
 }

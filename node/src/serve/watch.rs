@@ -4,6 +4,7 @@
 use super::watcher::Watcher;
 use super::{AnswerError, Answers, Served};
 use crate::clock::unix_seconds;
+use crate::follower::MirrorState;
 use crate::head::ServedHead;
 use crate::limits::{MAX_WATCHERS, PUSH_DEADLINE, WATCH_INBOX};
 use crate::rate::Rates;
@@ -11,23 +12,29 @@ use crate::store::ViewError;
 use futures::io::{AsyncReadExt, ReadHalf, WriteHalf};
 use libp2p::PeerId;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use windlass_p2p::frame::{read_frame, write_frame};
 use windlass_p2p::{Incoming, PeerStream, identity};
 use windlass_protocol::message::MAX_FRAME;
-use windlass_protocol::message::watch::{MAX_DEVICE_SLOTS, MAX_STRANGER_SLOTS, Push, Watch};
+use windlass_protocol::message::watch::{FromNode, MAX_DEVICE_SLOTS, MAX_STRANGER_SLOTS, Push, Watch};
 use windlass_protocol::wire;
 
 /// Serves until cancelled.
-pub async fn run(answers: Answers, rates: Arc<Rates>, mut incoming: Incoming, cancelled: CancellationToken) {
+pub async fn run(
+    answers: Answers,
+    mirror: watch::Receiver<MirrorState>,
+    rates: Arc<Rates>,
+    mut incoming: Incoming,
+    cancelled: CancellationToken,
+) {
     let mut watchers = JoinSet::new();
     loop {
         tokio::select! {
             () = cancelled.cancelled() => break,
             Some(stream) = incoming.next(), if watchers.len() < MAX_WATCHERS => {
-                watchers.spawn(serve(answers.clone(), rates.clone(), stream));
+                watchers.spawn(serve(answers.clone(), mirror.clone(), rates.clone(), stream));
             }
             Some(_) = watchers.join_next() => {}
         }
@@ -35,14 +42,19 @@ pub async fn run(answers: Answers, rates: Arc<Rates>, mut incoming: Incoming, ca
     watchers.shutdown().await;
 }
 
-async fn serve(answers: Answers, rates: Arc<Rates>, stream: PeerStream) {
+async fn serve(
+    answers: Answers,
+    mirror: watch::Receiver<MirrorState>,
+    rates: Arc<Rates>,
+    stream: PeerStream,
+) {
     let peer = stream.peer();
     let (reader, writer) = stream.split();
     let (messages, inbox) = mpsc::channel(WATCH_INBOX);
     // Reading a frame can't be cut short, so each direction runs for itself until one of them ends.
     tokio::select! {
         () = read(peer, reader, rates, messages) => {}
-        () = push(peer, answers, writer, inbox) => {}
+        () = push(peer, answers, mirror, writer, inbox) => {}
     }
 }
 
@@ -67,6 +79,7 @@ async fn read(
 async fn push(
     peer: PeerId,
     answers: Answers,
+    mut mirror: watch::Receiver<MirrorState>,
     mut writer: WriteHalf<PeerStream>,
     mut inbox: mpsc::Receiver<Watch>,
 ) {
@@ -88,11 +101,20 @@ async fn push(
                     return;
                 }
             }
+            changed = mirror.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
         }
+        // First what denies.
+        let tail = mirror.borrow_and_update().tail.clone();
+        let mut messages: Vec<FromNode> = watcher.notices(&tail).into_iter().map(FromNode::Notice).collect();
         let Some((returned, pushes)) = owed(&answers, &mut served, watcher).await else { return };
         watcher = returned;
-        for push in pushes {
-            let frame = wire::encode(&push);
+        messages.extend(pushes.into_iter().map(FromNode::Push));
+        for message in messages {
+            let frame = wire::encode(&message);
             match tokio::time::timeout(PUSH_DEADLINE, write_frame(&mut writer, &frame)).await {
                 Ok(Ok(())) => {}
                 _ => return,

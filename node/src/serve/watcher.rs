@@ -4,11 +4,12 @@
 //! sent. So a slow reader costs memory for its slots and nothing more.
 
 use super::{AnswerError, Answers};
+use crate::follower::Unfinal;
 use crate::head::ServedHead;
 use std::collections::{BTreeMap, BTreeSet};
 use windlass_protocol::B256;
 use windlass_protocol::bundle::MAX_BUNDLE_SLOTS;
-use windlass_protocol::message::watch::{Push, Watch};
+use windlass_protocol::message::watch::{MAX_WATCH_FRAME_SLOTS, Push, TailNotice, Watch};
 use windlass_protocol::slot::Slot;
 
 /// More slots than the client may watch.
@@ -24,6 +25,8 @@ pub(super) struct Watcher {
     owed: BTreeSet<Slot>,
     /// The head sent last: its number and the time it was attested at.
     sent: Option<(u64, u64)>,
+    /// Unfinalised blocks that it was told about.
+    noticed: BTreeSet<B256>,
 }
 
 impl Watcher {
@@ -33,11 +36,35 @@ impl Watcher {
             self.slots.remove(&slot.storage_key());
             self.owed.remove(&slot);
         }
+        if !watch.add.is_empty() {
+            // What is new to this client was not looked for in the blocks it was told about.
+            self.noticed.clear();
+        }
         for slot in watch.add {
             self.slots.insert(slot.storage_key(), slot);
             self.owed.insert(slot);
         }
         if self.slots.len() > most { Err(TooMany(self.slots.len())) } else { Ok(()) }
+    }
+
+    /// What to tell the client of blocks that aren't final yet, each block once.
+    pub(super) fn notices(&mut self, tail: &[Unfinal]) -> Vec<TailNotice> {
+        self.noticed.retain(|hash| tail.iter().any(|block| block.position.hash == *hash));
+        let mut notices = Vec::new();
+        for block in tail {
+            if !self.noticed.insert(block.position.hash) {
+                continue;
+            }
+            let watched = |(key, value): &(B256, B256)| Some((*self.slots.get(key)?, *value));
+            // Of several writes to one slot the last counts.
+            let written: BTreeMap<Slot, B256> = block.changes.iter().filter_map(watched).collect();
+            let slots: Vec<_> = written.into_iter().take(MAX_WATCH_FRAME_SLOTS).collect();
+            if !slots.is_empty() {
+                let (number, hash) = (block.position.number, block.position.hash);
+                notices.push(TailNotice { number, hash, slots });
+            }
+        }
+        notices
     }
 
     /// The pushes that bring the client up to `head`; none if it is. Reads the disk: call it where blocking

@@ -4,6 +4,7 @@
 //! the inverted height, so that a seek finds the newest version at or below a height.
 
 use rlp::{Decodable, DecoderError, Encodable, Rlp, RlpStream};
+use windlass_protocol::head::Attestation;
 use windlass_protocol::{Address, B256, Bytes, DeviceId, trie::NibblePath, trie::TrieId};
 
 /// Changes whenever a codec here changes: a directory of another schema is refused.
@@ -314,6 +315,52 @@ impl Column for Routes {
     rlp_value!(KeptRoute);
 }
 
+/// Two signatures of one member that can't both be honest: what the staking contract convicts on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// The number that it signed twice.
+    pub number: u64,
+    /// One hash, and the signature of it.
+    pub one: (B256, Attestation),
+    /// The other.
+    pub other: (B256, Attestation),
+}
+
+/// `[number, hash, attestation, hash, attestation]`.
+impl Encodable for Fault {
+    fn rlp_append(&self, s: &mut RlpStream) {
+        s.begin_list(5).append(&self.number);
+        for (hash, attestation) in [&self.one, &self.other] {
+            s.append(&Word(*hash)).append(attestation);
+        }
+    }
+}
+
+impl Decodable for Fault {
+    fn decode(rlp: &Rlp<'_>) -> Result<Self, DecoderError> {
+        let signed = |at: usize| Ok((rlp.val_at::<Word>(at)?.0, rlp.val_at(at + 1)?));
+        Ok(Self { number: rlp.val_at(0)?, one: signed(1)?, other: signed(3)? })
+    }
+}
+
+/// Member → its first fault. One is enough for a conviction, and a committee is small.
+pub struct Faults;
+
+impl Column for Faults {
+    const FAMILY: Family = Family::Head;
+    type Key = Address;
+    type Value = Fault;
+    fn key(member: &Address) -> Vec<u8> {
+        member.to_vec()
+    }
+    rlp_value!(Fault);
+}
+
+/// The member in a key of [`Faults`]; the family has other entries, too.
+pub(super) fn member_of_key(key: &[u8]) -> Option<Address> {
+    Address::try_from(key).ok()
+}
+
 /// The number in a key of a column by number.
 pub(super) fn number_of_key(key: &[u8]) -> Option<u64> {
     number(key)
@@ -400,6 +447,7 @@ mod tests {
             let _ = Accounts::decode(&bytes);
             let _ = Routes::decode(&bytes);
             let _ = Cursor::decode(&bytes);
+            let _ = Faults::decode(&bytes);
             let _ = parse_stale(&bytes);
             let _ = height_of_version(&bytes);
         }

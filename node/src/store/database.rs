@@ -1,14 +1,14 @@
 //! Opening the data directory, point reads, scans, and batches that are written whole or not at all.
 
 use super::column::{self, Column, Family, SCHEMA, Schema, Word};
-use super::{Cursor, Floor, KeptRoute, Position, Routes, SpecHash, Tail, TailBlock};
+use super::{Cursor, Fault, Faults, Floor, KeptRoute, Position, Routes, SpecHash, Tail, TailBlock};
 use rocksdb::{
     BoundColumnFamily, DB, DBCompressionType, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use windlass_protocol::{B256, DeviceId, keccak256, spec::VerifiedSpec, trie::TrieId};
+use windlass_protocol::{Address, B256, DeviceId, keccak256, spec::VerifiedSpec, trie::TrieId};
 
 /// Why the data directory couldn't be opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +41,7 @@ pub enum StoreError {
         configured: B256,
     },
     /// The disk failed, is full, or the files are damaged.
-    #[error("data_dir {}: {source}", .path.display())]
+    #[error("data_dir {}: {source}: {}", .path.display(), advice(.source))]
     Disk {
         /// The directory.
         path: PathBuf,
@@ -67,6 +67,17 @@ pub enum Durability {
     Disk,
 }
 
+/// How large a data directory is. Estimates: entries that were overwritten count until they are compacted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StoreSize {
+    /// Bytes on disk and in buffers.
+    pub bytes: u64,
+    /// Versions of slots.
+    pub slots: u64,
+    /// Versions of trie nodes.
+    pub trie_nodes: u64,
+}
+
 /// The open data directory.
 pub struct Store {
     db: DB,
@@ -87,6 +98,18 @@ impl Store {
     pub fn open(path: &Path, spec: &VerifiedSpec) -> Result<Self, StoreError> {
         let families = Family::ALL.map(|family| (family.name(), family_options(family)));
         let db = DB::open_cf_with_opts(&options(), path, families).map_err(|source| refused(path, source))?;
+        Self::over(db, path, spec)
+    }
+
+    /// Opens a data directory for reading only, also while a node runs on it: what it held at this moment.
+    pub fn open_read_only(path: &Path, spec: &VerifiedSpec) -> Result<Self, StoreError> {
+        let names = Family::ALL.map(Family::name);
+        let db = DB::open_cf_for_read_only(&Options::default(), path, names, false)
+            .map_err(|source| refused(path, source))?;
+        Self::over(db, path, spec)
+    }
+
+    fn over(db: DB, path: &Path, spec: &VerifiedSpec) -> Result<Self, StoreError> {
         let store = Self {
             db,
             path: path.to_owned(),
@@ -143,6 +166,15 @@ impl Store {
         self.scan(Family::Route, |key, value| Some((column::device_of_key(key)?, Routes::decode(value)?)))
     }
 
+    /// Every fault that is kept, by member.
+    pub fn faults(&self) -> Result<Vec<(Address, Fault)>, StoreError> {
+        let entry = |key: &[u8], value: &[u8]| match column::member_of_key(key) {
+            Some(member) => Some(Some((member, Faults::decode(value)?))),
+            None => Some(None),
+        };
+        Ok(self.scan(Family::Head, entry)?.into_iter().flatten().collect())
+    }
+
     /// The final heights from `from` on whose account proof is kept, ascending.
     pub fn proven_heights(&self, from: u64) -> Result<Vec<u64>, StoreError> {
         let mode = IteratorMode::From(&from.to_be_bytes(), rocksdb::Direction::Forward);
@@ -161,6 +193,23 @@ impl Store {
         let Some(entry) = entries.next() else { return Ok(None) };
         let (key, _) = entry.map_err(|e| self.disk(e))?;
         column::number_of_key(&key).map(Some).ok_or_else(|| self.damaged(Family::Account))
+    }
+
+    /// How large the directory is, as far as RocksDB knows.
+    pub fn size(&self) -> Result<StoreSize, StoreError> {
+        let property = |family: Family, name: &str| {
+            let value =
+                self.db.property_int_value_cf(&self.family(family), name).map_err(|e| self.disk(e))?;
+            Ok::<u64, StoreError>(value.unwrap_or_default())
+        };
+        let mut size = StoreSize::default();
+        for family in Family::ALL {
+            size.bytes += property(family, "rocksdb.total-sst-files-size")?;
+            size.bytes += property(family, "rocksdb.cur-size-all-mem-tables")?;
+        }
+        size.slots = property(Family::Slot, "rocksdb.estimate-num-keys")?;
+        size.trie_nodes = property(Family::Trie, "rocksdb.estimate-num-keys")?;
+        Ok(size)
     }
 
     /// The last final block that the mirror holds.
@@ -219,6 +268,27 @@ impl Store {
         }
         let found = column::height_of_version(key).ok_or_else(|| self.damaged(family))?;
         Ok(Some((found, value.to_vec())))
+    }
+
+    /// Every slot that has a value at `height`, ascending.
+    pub fn slots_at(&self, height: u64) -> Result<Vec<(B256, B256)>, StoreError> {
+        let mut slots: Vec<(B256, B256)> = Vec::new();
+        let mut seen = B256::ZERO;
+        for entry in self.db.iterator_cf(&self.family(Family::Slot), IteratorMode::Start) {
+            let (key, value) = entry.map_err(|e| self.disk(e))?;
+            let damaged = || self.damaged(Family::Slot);
+            let slot = key.get(..32).and_then(|slot| B256::try_from(slot).ok()).ok_or_else(damaged)?;
+            let version = column::height_of_version(&key).ok_or_else(damaged)?;
+            // The newest version comes first; the first one that isn't too new is the one.
+            if version > height || slot == seen {
+                continue;
+            }
+            seen = slot;
+            if !value.is_empty() {
+                slots.push((slot, B256::try_from(value.as_ref()).map_err(|_| damaged())?));
+            }
+        }
+        Ok(slots)
     }
 
     /// The keys of the stale list up to and including `height`.
@@ -289,6 +359,17 @@ impl Batch<'_> {
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durability::Disk);
         self.store.db.write_opt(self.inner, &options).map_err(|e| self.store.disk(e))
+    }
+}
+
+/// What to do about a failure of the disk. Every write is one batch, so what was there is whole.
+fn advice(source: &rocksdb::Error) -> &'static str {
+    let text = source.to_string();
+    let full = ["No space left", "File too large", "quota exceeded"].iter().any(|words| text.contains(words));
+    match source.kind() {
+        _ if full => "free space there and start again; nothing is lost",
+        rocksdb::ErrorKind::Corruption => "delete the directory, the mirror is rebuilt from the chain",
+        _ => "see to that disk and start again",
     }
 }
 

@@ -16,10 +16,10 @@ mod mirror;
 mod view;
 
 pub use column::{
-    Accounts, Cursor, Family, Floor, Headers, KeptRoute, Position, Routes, Schema, Signed, SignedHead,
-    SpecHash, Tail, TailBlock,
+    Accounts, Column, Cursor, Family, Fault, Faults, Floor, Headers, KeptRoute, Position, Routes, Schema,
+    Signed, SignedHead, SpecHash, Tail, TailBlock,
 };
-pub use database::{Batch, Durability, Store, StoreError};
+pub use database::{Batch, Durability, Store, StoreError, StoreSize};
 pub use mirror::{ApplyError, FinalBlock};
 pub use view::{View, ViewError};
 

@@ -10,7 +10,7 @@ use windlass_p2p::swarm::{DeviceConfig, device_swarm};
 use windlass_p2p::{Control, PeerStream};
 use windlass_protocol::bundle::{VerifiedBundle, verify_bundle};
 use windlass_protocol::head::{Committee, Trust};
-use windlass_protocol::message::watch::Push;
+use windlass_protocol::message::watch::FromNode;
 use windlass_protocol::slot::Slot;
 use windlass_protocol::spec::VerifiedSpec;
 use windlass_protocol::{SecretKey, wire};
@@ -29,6 +29,11 @@ impl Device {
             }
         });
         Self { control, task }
+    }
+
+    /// For accepting streams.
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
     }
 
     pub(crate) async fn open(&self, node: PeerId, address: &Multiaddr, name: &'static str) -> PeerStream {
@@ -51,7 +56,7 @@ pub(crate) async fn push(
     now: u64,
 ) -> (Vec<Slot>, VerifiedBundle) {
     let frame = read_frame(stream).await.unwrap();
-    let push: Push = wire::decode(&frame, usize::MAX).unwrap();
+    let FromNode::Push(push) = wire::decode(&frame, usize::MAX).unwrap() else { panic!("a notice") };
     let committee = Committee::first(spec);
     let trust = Trust { spec, committee: &committee, now: Some(now), nonce: None };
     let proven = verify_bundle(&trust, &push.bundle, &push.slots).unwrap();

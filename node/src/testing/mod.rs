@@ -1,12 +1,13 @@
 //! For this crate's tests: a chain spec with a committee whose keys are known, a chain that answers as told,
 //! and a mirror of it that is served.
 
-#![allow(clippy::unwrap_used)]
+// The tests of the whole process use this, too, and each uses another part of it.
+#![allow(clippy::unwrap_used, dead_code)]
 
 pub(crate) mod device;
 pub(crate) mod rpc;
 
-use crate::chain::{Answer, Block, ChainSource, Change, SourceError};
+use crate::chain::{Answer, Block, ChainSource, Change, CrossCheck, SourceError};
 use crate::follower::Follower;
 use crate::head::{Attester, Book, Heard, ServedHead};
 use crate::store::Store;
@@ -72,7 +73,12 @@ pub(crate) fn spec_with(members: u8, change: impl FnOnce(&mut ChainSpec)) -> (Ve
 /// A signed spec as in a file, and its publisher.
 pub(crate) fn signed_spec() -> (Vec<u8>, KeyAddress) {
     let (spec, _) = spec(3);
-    (SignedSpec::sign(&spec, &publisher()).to_bytes(), publisher().address())
+    (spec_bytes(&spec), publisher().address())
+}
+
+/// A spec's bytes as in a file.
+pub(crate) fn spec_bytes(spec: &VerifiedSpec) -> Vec<u8> {
+    SignedSpec::sign(spec, &publisher()).to_bytes()
 }
 
 /// One made-up block and all that is known of its state.
@@ -95,8 +101,14 @@ struct Script {
     /// How many of the next answers with logs leave out the last one, or repeat the first.
     drop_logs: usize,
     repeat_logs: usize,
-    /// How many of the next account proofs can't be had.
+    /// How many of the next answers with logs say another value than the chain has.
+    forge_logs: usize,
+    /// How many of the next account proofs can't be had, or have a bit flipped.
     withheld_accounts: usize,
+    forge_accounts: usize,
+    /// How many answers, of whatever kind, are failures, and after how many good ones.
+    failures: usize,
+    good_before: usize,
     distrusted: usize,
     largest_range: u64,
 }
@@ -194,6 +206,41 @@ impl FakeChain {
         self.0.lock().unwrap().repeat_logs = answers;
     }
 
+    pub(crate) fn forge_logs(&self, answers: usize) {
+        self.0.lock().unwrap().forge_logs = answers;
+    }
+
+    pub(crate) fn forge_accounts(&self, answers: usize) {
+        self.0.lock().unwrap().forge_accounts = answers;
+    }
+
+    pub(crate) fn fail(&self, answers: usize) {
+        let mut script = self.0.lock().unwrap();
+        (script.failures, script.good_before) = (answers, 0);
+    }
+
+    /// After so many good answers every one fails, until told otherwise.
+    pub(crate) fn fail_after(&self, answers: usize) {
+        let mut script = self.0.lock().unwrap();
+        (script.failures, script.good_before) = (usize::MAX, answers);
+    }
+
+    /// Whether this answer is a failure.
+    fn failing(&self) -> Answer<()> {
+        let mut script = self.0.lock().unwrap();
+        if script.failures > 0 && script.good_before > 0 {
+            script.good_before -= 1;
+            return Ok(());
+        }
+        match script.failures.checked_sub(1) {
+            Some(left) => {
+                script.failures = left;
+                Err(SourceError::Unavailable("the provider fails".to_owned()))
+            }
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn withhold_accounts(&self, answers: usize) {
         self.0.lock().unwrap().withheld_accounts = answers;
     }
@@ -206,9 +253,28 @@ impl FakeChain {
         self.0.lock().unwrap().distrusted
     }
 
+    /// Proofs of storage keys after the block with this hash: each with its value and its trie nodes.
+    pub(crate) fn prove(&self, hash: B256, keys: &[B256]) -> Vec<(B256, B256, Vec<Bytes>)> {
+        let slots = self.slots_of(hash).unwrap_or_default();
+        let mut store = MemoryStore::new();
+        let trie = keccak256(REGISTRY);
+        let changes = slots.iter().map(|(slot, value)| (keccak256(slot), slot_change(value))).collect();
+        trie::update(&mut store, trie, &changes).unwrap();
+        let prove = |key: &B256| {
+            let nodes = trie::prove(&store, trie, &keccak256(key)).unwrap();
+            (*key, slots.get(key).copied().unwrap_or_default(), nodes)
+        };
+        keys.iter().map(prove).collect()
+    }
+
     /// The hash of a canonical block.
     pub(crate) fn hash(&self, number: u64) -> B256 {
         self.0.lock().unwrap().canonical[number as usize]
+    }
+
+    /// What the registry held after the block with this hash, canonical or not.
+    pub(crate) fn slots_of(&self, hash: B256) -> Option<BTreeMap<B256, B256>> {
+        self.0.lock().unwrap().blocks.get(&hash).map(|fake| fake.slots.clone())
     }
 
     /// What the registry holds at a canonical height.
@@ -244,30 +310,41 @@ fn unknown(what: impl std::fmt::Display) -> SourceError {
 
 impl ChainSource for FakeChain {
     async fn latest(&self) -> Answer<Block> {
+        self.failing()?;
         let newest = self.height().saturating_sub(self.0.lock().unwrap().lag as u64);
         self.at(newest).ok_or_else(|| unknown("at all"))
     }
 
     async fn finalized(&self) -> Answer<Option<Block>> {
+        self.failing()?;
         let newest = self.height().saturating_sub(self.0.lock().unwrap().lag as u64);
         Ok(self.at(self.finalised().min(newest)))
     }
 
     async fn by_number(&self, number: u64) -> Answer<Option<Block>> {
+        self.failing()?;
         Ok(self.at(number))
     }
 
     async fn by_hash(&self, hash: B256) -> Answer<Block> {
+        self.failing()?;
         let script = self.0.lock().unwrap();
         script.blocks.get(&hash).map(|fake| fake.block.clone()).ok_or_else(|| unknown(hash))
     }
 
     async fn changes(&self, hash: B256) -> Answer<Vec<Change>> {
+        self.failing()?;
         let mut script = self.0.lock().unwrap();
         let mut changes =
             script.blocks.get(&hash).map(|fake| fake.changes.clone()).ok_or_else(|| unknown(hash))?;
         if script.drop_logs > 0 && changes.pop().is_some() {
             script.drop_logs -= 1;
+        }
+        if script.forge_logs > 0
+            && let Some((_, value)) = changes.last_mut()
+        {
+            *value = B256::from(value.0.map(|byte| byte ^ 0x40));
+            script.forge_logs -= 1;
         }
         if script.repeat_logs > 0
             && let Some(last) = changes.last().copied()
@@ -279,6 +356,7 @@ impl ChainSource for FakeChain {
     }
 
     async fn changes_between(&self, from: u64, to: u64) -> Answer<Vec<Change>> {
+        self.failing()?;
         let script = self.0.lock().unwrap();
         if to - from >= script.largest_range {
             return Err(SourceError::TooMuch { url: "fake".to_owned(), reason: "limit exceeded".to_owned() });
@@ -288,19 +366,35 @@ impl ChainSource for FakeChain {
     }
 
     async fn account(&self, hash: B256) -> Answer<Vec<Bytes>> {
+        self.failing()?;
         let mut script = self.0.lock().unwrap();
         if script.withheld_accounts > 0 {
             script.withheld_accounts -= 1;
             return Err(unknown("state"));
         }
-        script.blocks.get(&hash).map(|fake| fake.account.clone()).ok_or_else(|| unknown(hash))
+        let fake = script.blocks.get(&hash).ok_or_else(|| unknown(hash))?;
+        let mut account = fake.account.clone();
+        if script.forge_accounts > 0
+            && let Some(leaf) = account.last_mut()
+        {
+            let mut forged = leaf.to_vec();
+            *forged.last_mut().unwrap() ^= 1;
+            *leaf = forged.into();
+            script.forge_accounts -= 1;
+        }
+        Ok(account)
     }
 
-    async fn confirmations(&self, number: u64, hash: B256) -> usize {
-        usize::from(self.at(number).is_some_and(|block| block.header.hash == hash))
+    fn independent(&self) -> usize {
+        1
     }
 
-    fn distrust(&self) {
+    async fn cross_check(&self, number: u64, hash: B256) -> CrossCheck {
+        let same = self.at(number).is_some_and(|block| block.header.hash == hash);
+        CrossCheck { confirmations: usize::from(same), contradictions: usize::from(!same) }
+    }
+
+    fn distrust(&self, _: &str) {
         self.0.lock().unwrap().distrusted += 1;
     }
 }
@@ -335,6 +429,26 @@ impl Served {
         tokio::spawn(attester.run(heard, cancelled.clone()));
         let now = crate::clock::unix_seconds();
         Self { chain, store, spec, members, head, now, follower, inbox, cancelled, _directory: directory }
+    }
+
+    /// Has the attester hear that a member signed this hash at this number.
+    pub(crate) async fn hear(&self, member: usize, number: u64, hash: B256) {
+        let member = &self.members[member];
+        let head = Head { number, hash, attested_at: self.now, nonce: B256::ZERO };
+        let attestation = head.attest(&self.spec, member);
+        let message = HeadMessage::Attested { number, hash, attestation };
+        self.inbox.send(Heard { from: member.address().0, message }).await.unwrap();
+    }
+
+    /// What the follower says.
+    pub(crate) fn state(&self) -> tokio::sync::watch::Receiver<crate::follower::MirrorState> {
+        self.follower.state()
+    }
+
+    /// A block with these changes that isn't final yet, seen by the follower.
+    pub(crate) async fn announce(&mut self, changes: Vec<Change>) {
+        self.chain.extend(changes);
+        self.follower.step().await.unwrap();
     }
 
     /// A final block with these changes, mirrored, attested by two members, and served.

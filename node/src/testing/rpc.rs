@@ -5,8 +5,10 @@ use super::{FakeChain, REGISTRY};
 use crate::chain::{Answer, Block, ChainSource, Change, SourceError};
 use alloy::consensus::{Header as ConsensusHeader, Sealed};
 use alloy::rpc::types::{
-    Block as RpcBlock, BlockTransactions, EIP1186AccountProofResponse, Header as RpcHeader, Log,
+    Block as RpcBlock, BlockTransactions, EIP1186AccountProofResponse, EIP1186StorageProof,
+    Header as RpcHeader, Log,
 };
+use alloy::serde::JsonStorageKey;
 use alloy::sol_types::SolEvent;
 use alloy_rlp::Decodable;
 use axum::extract::State;
@@ -17,8 +19,8 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use windlass_contracts::registry::Registry;
-use windlass_protocol::B256;
 use windlass_protocol::alloy_primitives::Log as PrimitiveLog;
+use windlass_protocol::{B256, Bytes};
 
 /// The chain's server; ends when dropped.
 pub(crate) struct Rpc {
@@ -54,10 +56,7 @@ async fn answer(
         }
         "eth_getBlockByHash" => Ok(view(chain.by_hash(word(&params[0])).await.ok().as_ref())),
         "eth_getLogs" => logs(&chain, &params[0]).await,
-        "eth_getProof" => chain.account(block_hash(&params[2])).await.map(|proof| {
-            let account_proof = proof;
-            json!(EIP1186AccountProofResponse { address: REGISTRY, account_proof, ..Default::default() })
-        }),
+        "eth_getProof" => proof(&chain, params).await,
         other => panic!("a node asked for {other}"),
     };
     let id = &call["id"];
@@ -66,6 +65,19 @@ async fn answer(
         Err(SourceError::TooMuch { reason, .. }) => error(id, -32_005, &reason),
         Err(reason) => error(id, -32_000, &reason.to_string()),
     })
+}
+
+async fn proof(chain: &FakeChain, params: &Value) -> Answer<Value> {
+    let hash = block_hash(&params[2]);
+    let account_proof = chain.account(hash).await?;
+    let keys: Vec<B256> = params[1].as_array().unwrap().iter().map(word).collect();
+    let slot = |(key, value, nodes): (B256, B256, Vec<Bytes>)| {
+        EIP1186StorageProof::new(JsonStorageKey::Hash(key), value.into(), nodes)
+    };
+    let storage_proof = chain.prove(hash, &keys).into_iter().map(slot).collect();
+    let answer =
+        EIP1186AccountProofResponse { address: REGISTRY, account_proof, storage_proof, ..Default::default() };
+    Ok(json!(answer))
 }
 
 fn error(id: &Value, code: i32, message: &str) -> Value {

@@ -6,7 +6,7 @@ use super::head::HeadMessage;
 use super::resolve::{Reason, Request, Response};
 use super::route::{RouteRefusal, RouteRequest, RouteResponse};
 use super::stream::{Open, Reply};
-use super::watch::{Push, Watch};
+use super::watch::{FromNode, Push, TailNotice, Watch};
 use crate::address::{DeviceId, KeyAddress};
 use crate::authorise::{Claim, Refusal};
 use crate::bundle::Bundle;
@@ -167,6 +167,14 @@ fn every_message_round_trips_and_is_refused_when_cut() {
     round_trip(Response::Refused { reason: Reason::RateLimited, text: "slow down".into() });
     round_trip(Watch { add: vec![Slot::Device(WHO)], drop: vec![Slot::Fleet(1)] });
     round_trip(Push { slots: vec![Slot::Device(WHO)], bundle: bundle() });
+    let notice = TailNotice {
+        number: 9,
+        hash: B256::repeat_byte(7),
+        slots: vec![(Slot::Device(WHO), B256::ZERO), (Slot::FleetCount, B256::repeat_byte(1))],
+    };
+    round_trip(FromNode::Notice(notice.clone()));
+    round_trip(notice);
+    round_trip(FromNode::Push(Push { slots: vec![Slot::Device(WHO)], bundle: bundle() }));
     let attestation = bundle().attestations[0];
     round_trip(HeadMessage::Attested { number: 1, hash: B256::repeat_byte(1), attestation });
     round_trip(RouteRequest::Publish(route()));
@@ -205,6 +213,7 @@ fn never_panics(bytes: &[u8]) {
     let _ = decode::<Response>(bytes, MAX_FRAME);
     let _ = decode::<Watch>(bytes, MAX_FRAME);
     let _ = decode::<Push>(bytes, MAX_FRAME);
+    let _ = decode::<FromNode>(bytes, MAX_FRAME);
     let _ = decode::<HeadMessage>(bytes, MAX_FRAME);
     let _ = decode::<RouteRequest>(bytes, MAX_FRAME);
     let _ = decode::<RouteResponse>(bytes, MAX_FRAME);

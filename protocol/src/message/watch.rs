@@ -1,11 +1,12 @@
 //! `/windlass/watch/1`: the client says which slots it watches; the node pushes every new head, with
-//! proofs of the watched slots that changed.
+//! proofs of the watched slots that changed, and tells at once, without proof, what blocks write that aren't final yet.
 
 use crate::bundle::{Bundle, MAX_BUNDLE_SLOTS};
 use crate::question::slot;
 use crate::slot::Slot;
 use crate::wire;
 use alloc::vec::Vec;
+use alloy_primitives::B256;
 use rlp::{Decodable, DecoderError, Encodable, Rlp, RlpStream};
 
 /// Most slots in one frame.
@@ -31,6 +32,27 @@ pub struct Push {
     pub slots: Vec<Slot>,
     /// Head and proofs.
     pub bundle: Bundle,
+}
+
+/// From the node: an unfinalised block writes watched slots. Nothing proves it, so it may only deny, and only until a
+/// final head decides. RLP `[1, number, hash, [[kind, key, value]…]]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TailNotice {
+    /// The block.
+    pub number: u64,
+    /// Its hash.
+    pub hash: B256,
+    /// Watched slots and what the block leaves in them, at most [`MAX_WATCH_FRAME_SLOTS`].
+    pub slots: Vec<(Slot, B256)>,
+}
+
+/// Whatever a node sends on this protocol.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum FromNode {
+    /// Proven.
+    Push(Push),
+    /// Unproven.
+    Notice(TailNotice),
 }
 
 fn append_slots(s: &mut RlpStream, slots: &[Slot]) {
@@ -84,5 +106,50 @@ impl Decodable for Push {
             return Err(DecoderError::Custom("an unknown kind of push"));
         }
         Ok(Self { slots: slots(&f[1], MAX_BUNDLE_SLOTS)?, bundle: f[2].as_val()? })
+    }
+}
+
+impl Encodable for TailNotice {
+    fn rlp_append(&self, s: &mut RlpStream) {
+        s.begin_list(4).append(&1u8).append(&self.number).append(&self.hash.as_slice());
+        s.begin_list(self.slots.len());
+        for (slot, value) in &self.slots {
+            s.begin_list(3).append(&slot.kind()).append(&slot.mapping_key().as_slice());
+            s.append(&value.as_slice());
+        }
+    }
+}
+
+impl Decodable for TailNotice {
+    fn decode(rlp: &Rlp<'_>) -> Result<Self, DecoderError> {
+        let f = wire::fields(rlp, 4)?;
+        if f[0].as_val::<u8>()? != 1 {
+            return Err(DecoderError::Custom("an unknown kind of notice"));
+        }
+        let written = |item: &Rlp<'_>| {
+            let f = wire::fields(item, 3)?;
+            Ok((slot(&f[0], &f[1])?, wire::word(&f[2])?))
+        };
+        let slots = wire::items(&f[3], 0, MAX_WATCH_FRAME_SLOTS)?;
+        let slots = slots.iter().map(written).collect::<Result<_, DecoderError>>()?;
+        Ok(Self { number: f[1].as_val()?, hash: wire::word(&f[2])?, slots })
+    }
+}
+
+impl Encodable for FromNode {
+    fn rlp_append(&self, s: &mut RlpStream) {
+        match self {
+            Self::Push(push) => push.rlp_append(s),
+            Self::Notice(notice) => notice.rlp_append(s),
+        }
+    }
+}
+
+impl Decodable for FromNode {
+    fn decode(rlp: &Rlp<'_>) -> Result<Self, DecoderError> {
+        match wire::fields(rlp, 1)?[0].as_val::<u8>()? {
+            0 => Push::decode(rlp).map(Self::Push),
+            _ => TailNotice::decode(rlp).map(Self::Notice),
+        }
     }
 }

@@ -1,8 +1,10 @@
 //! The lies: each takes an honest answer and returns a false one.
 
 use windlass_protocol::bundle::Bundle;
-use windlass_protocol::head::Attestation;
+use windlass_protocol::head::{Attestation, Head};
+use windlass_protocol::header::Header;
 use windlass_protocol::message::resolve::Response;
+use windlass_protocol::spec::ChainSpec;
 use windlass_protocol::{B256, Bytes, SecretKey, keccak256};
 
 /// A way to lie.
@@ -24,6 +26,20 @@ pub enum Lie {
     ForgedHeader,
     /// Trie nodes that nobody asked for.
     Padded,
+    /// A genuine proof of something else than was asked.
+    ForeignProof,
+    /// Another code hash in the registry's account.
+    OtherCode,
+    /// More trie nodes than a bundle may have.
+    Oversized,
+    /// A header with another state root, signed with a genuine committee key: the fault that costs a stake.
+    Equivocation,
+    /// A genuine committee key's signature for a chain with another genesis.
+    OtherChain,
+    /// Well-formed signatures of the very block, by keys that are in the committee no more.
+    RetiredCommittee,
+    /// Signatures that answer somebody's nonce, sent again as if they answered nothing.
+    ReplayedNonce,
     /// Bytes that are no answer.
     Garbage,
     /// No answer at all.
@@ -37,7 +53,13 @@ impl Lie {
         match self {
             Self::WrongValue | Self::TruncatedProof | Self::ForgedAbsence => ("cut short or changed", true),
             Self::StaleHead => ("older than block", false),
-            Self::Unattested | Self::ForgedHeader => ("not in the committee", true),
+            Self::Unattested | Self::ForgedHeader | Self::Equivocation | Self::OtherChain => {
+                ("not in the committee", true)
+            }
+            Self::RetiredCommittee | Self::ReplayedNonce => ("not in the committee", true),
+            Self::ForeignProof => ("cut short or changed", true),
+            Self::OtherCode => ("account proof", true),
+            Self::Oversized => ("sent ", true),
             Self::TooFew => ("attestations it needs", true),
             Self::Padded => ("doesn't need", true),
             Self::Garbage => ("sent ", true),
@@ -45,8 +67,13 @@ impl Lie {
         }
     }
 
+    /// Whether it takes one genuine committee key to tell.
+    pub fn needs_member(self) -> bool {
+        matches!(self, Self::Equivocation | Self::OtherChain | Self::ReplayedNonce)
+    }
+
     /// The false answer for an honest one.
-    pub fn falsify(self, honest: Response, recorded: Option<&Response>, key: &SecretKey) -> Response {
+    pub fn falsify(self, honest: Response, recorded: Option<&Response>, signer: &Signer) -> Response {
         if let (Self::StaleHead, Some(recorded)) = (self, recorded) {
             return recorded.clone();
         }
@@ -57,13 +84,57 @@ impl Lie {
             Self::WrongValue => wrong_value(&mut bundle),
             Self::TruncatedProof => drop(bundle.storage.pop()),
             Self::ForgedAbsence => forged_absence(&mut bundle),
-            Self::Unattested => unattested(&mut bundle, key),
+            Self::Unattested => unattested(&mut bundle, &signer.key),
             Self::TooFew => bundle.attestations.truncate(1),
             Self::ForgedHeader => forged_header(&mut bundle),
             Self::Padded => bundle.storage.push(Bytes::from_static(&[0xc0])),
-            Self::StaleHead | Self::Garbage | Self::Silence => {}
+            Self::OtherCode => other_code(&mut bundle),
+            Self::Oversized => oversized(&mut bundle),
+            Self::Equivocation => {
+                forged_header(&mut bundle);
+                signer.attest(&mut bundle, 0, |_| {});
+            }
+            Self::OtherChain => {
+                signer.attest(&mut bundle, 0, |spec| spec.genesis_hash = B256::repeat_byte(0x77));
+            }
+            Self::RetiredCommittee => {
+                for place in 0..bundle.attestations.len() {
+                    signer.attest(&mut bundle, place, |_| {});
+                }
+            }
+            Self::ReplayedNonce => {
+                for attestation in &mut bundle.attestations {
+                    attestation.nonce = B256::repeat_byte(0x5a);
+                }
+                signer.attest(&mut bundle, 0, |_| {});
+                bundle.attestations.iter_mut().for_each(|attestation| attestation.nonce = B256::ZERO);
+            }
+            Self::StaleHead | Self::ForeignProof | Self::Garbage | Self::Silence => {}
         }
         Response::Proven { bundle, routes }
+    }
+}
+
+/// Who signs what the lie needs signed: a committee member, or nobody in particular.
+pub struct Signer {
+    /// The key.
+    pub key: SecretKey,
+    /// The chain it signs for.
+    pub spec: Option<ChainSpec>,
+}
+
+impl Signer {
+    /// Puts a signature of the bundle's header in place of an attestation, for a spec changed like this.
+    fn attest(&self, bundle: &mut Bundle, place: usize, change: impl FnOnce(&mut ChainSpec)) {
+        let (Some(mut spec), Ok(header)) = (self.spec.clone(), Header::decode(&bundle.header)) else {
+            return;
+        };
+        change(&mut spec);
+        if let Some(attestation) = bundle.attestations.get_mut(place) {
+            let Attestation { attested_at, nonce, .. } = *attestation;
+            let head = Head { number: header.number, hash: header.hash, attested_at, nonce };
+            *attestation = head.attest(&spec, &self.key);
+        }
     }
 }
 
@@ -102,6 +173,26 @@ fn forged_absence(bundle: &mut Bundle) {
             };
         }
         *node = forged.out().to_vec().into();
+    }
+}
+
+/// The code hash ends the account, and the account its leaf.
+fn other_code(bundle: &mut Bundle) {
+    if let Some(leaf) = bundle.account.last_mut() {
+        let mut bytes = leaf.to_vec();
+        if let Some(last) = bytes.last_mut() {
+            *last ^= 1;
+        }
+        *leaf = bytes.into();
+    }
+}
+
+/// As much as a frame takes.
+fn oversized(bundle: &mut Bundle) {
+    for number in 0..100u8 {
+        let mut node = vec![number; 600];
+        node[..3].copy_from_slice(&[0xb9, 0x02, 0x55]);
+        bundle.storage.push(node.into());
     }
 }
 

@@ -1,12 +1,12 @@
 //! A node that lies. It speaks the real protocols and passes each question on to an honest node; what
 //! comes back it falsifies, in one way chosen at its start.
 //!
-//! It is a program of its own, because `windlass-node` has no switch to misbehave. It holds no committee
-//! key: everything genuine in its answers was signed by others.
+//! It is a program of its own, because `windlass-node` has no switch to misbehave. It holds one committee key
+//! where the lie needs one, and never more: everything else genuine in its answers was signed by others.
 
 mod lie;
 
-pub use lie::Lie;
+pub use lie::{Lie, Signer};
 
 use anyhow::{Context, bail};
 use futures::{AsyncWriteExt, StreamExt};
@@ -22,6 +22,7 @@ use windlass_protocol::message::MAX_FRAME;
 use windlass_protocol::message::names;
 use windlass_protocol::message::resolve::{Request, Response};
 use windlass_protocol::question::{Question, Target};
+use windlass_protocol::slot::Slot;
 use windlass_protocol::{SecretKey, wire};
 
 /// How long the honest node may take.
@@ -30,7 +31,6 @@ const HONEST_WITHIN: Duration = Duration::from_secs(5);
 const QUEUE: NonZeroUsize = NonZeroUsize::new(16).expect("16 is not zero");
 
 /// What an evil node is started with.
-#[derive(Clone, Debug)]
 pub struct Config {
     /// Whom it asks, with peer id.
     pub honest: Multiaddr,
@@ -38,6 +38,8 @@ pub struct Config {
     pub lie: Lie,
     /// The question whose answer it records at its start, for [`Lie::StaleHead`].
     pub record: Option<Target>,
+    /// A genuine committee key and the chain it signs for, where the lie needs them.
+    pub signer: Option<Signer>,
 }
 
 struct Evil {
@@ -46,7 +48,7 @@ struct Evil {
     honest: Multiaddr,
     lie: Lie,
     recorded: Option<Response>,
-    key: SecretKey,
+    signer: Signer,
 }
 
 /// Starts the node and runs it until the future is dropped; `ready` gets its multiaddr.
@@ -68,7 +70,9 @@ pub async fn run(config: Config, ready: impl FnOnce(&Multiaddr)) -> anyhow::Resu
     let Some(Protocol::P2p(honest_peer)) = config.honest.iter().last() else {
         bail!("{} does not end in /p2p/…", config.honest);
     };
-    let mut evil = Evil { control, honest_peer, honest: config.honest, lie: config.lie, recorded: None, key };
+    let signer = config.signer.unwrap_or(Signer { key, spec: None });
+    let mut evil =
+        Evil { control, honest_peer, honest: config.honest, lie: config.lie, recorded: None, signer };
     let serve = async move {
         if let Some(target) = config.record {
             let request = Request { questions: vec![Question::Target(target)] };
@@ -100,9 +104,14 @@ impl Evil {
             // Held open until the asker gives up.
             Lie::Silence => return std::future::pending().await,
             Lie::Garbage => vec![0xf8; 100],
+            // Genuine to the last bit, only of something else.
+            Lie::ForeignProof => {
+                let request = Request { questions: vec![Question::Slot(Slot::Fleet(1))] };
+                wire::encode(&self.ask_honest(&wire::encode(&request)).await?)
+            }
             lie => {
                 let honest = self.ask_honest(&request).await?;
-                wire::encode(&lie.falsify(honest, self.recorded.as_ref(), &self.key))
+                wire::encode(&lie.falsify(honest, self.recorded.as_ref(), &self.signer))
             }
         };
         write_frame(&mut stream, &lie).await?;

@@ -14,9 +14,17 @@ impl Story {
     /// Starts a node that lies like this. It asks the first node that runs.
     pub async fn start_evil(&self, lie: Lie) -> anyhow::Result<(Running, String)> {
         let honest = self.testnet.multiaddrs().into_iter().next().context("no node runs")?;
-        let lie = lie.to_possible_value().context("every lie has a name")?;
+        let name = lie.to_possible_value().context("every lie has a name")?;
         let mut command = Command::new(program("evil-node")?);
-        command.args(["--honest", &honest, "--lie", lie.get_name(), "--record", NAME]);
+        command.args(["--honest", &honest, "--lie", name.get_name(), "--record", NAME]);
+        let folder = self.testnet.directory();
+        command.arg("--spec").arg(folder.join("chain.spec"));
+        command.args(["--publisher", &self.testnet.publisher().to_string()]);
+        if lie.needs_member() {
+            // The third node's, which the first, honest one has nothing to do with.
+            command.arg("--member-key").arg(folder.join("keys/node-3.json"));
+            command.arg("--passphrase-file").arg(folder.join("passphrase"));
+        }
         let mut running = Running::start(command, "evil-node".to_owned())?;
         let event = running.event(SOON, |event| event["listen"].is_array()).await?;
         let multiaddr = event["listen"][0].as_str().context("no multiaddr in the ready line")?.to_owned();

@@ -1,0 +1,101 @@
+//! What `/metrics` says: the numbers of `/health` in the OpenMetrics text format, read at the moment they are
+//! asked for.
+
+use crate::admin::Vitals;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// The format that [`render`] writes.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type ByUrl = Vec<(&'static str, String)>;
+
+/// All numbers as text.
+pub fn render(vitals: &Vitals) -> String {
+    let mut registry = Registry::with_prefix("windlass");
+    heads(&mut registry, vitals);
+    mirror(&mut registry, vitals);
+    providers(&mut registry, vitals);
+    let counts = vitals.counts;
+    gauge(&mut registry, "peers", "Connected peers", Some(counts.peers as u64));
+    gauge(&mut registry, "connections", "Established connections", Some(counts.connections as u64));
+    gauge(&mut registry, "reservations", "Devices that hold a reservation", Some(counts.reservations as u64));
+    gauge(&mut registry, "circuits", "Circuits carried", Some(counts.circuits as u64));
+    gauge(&mut registry, "routes", "Routes kept", Some(counts.routes as u64));
+    let mut text = String::new();
+    // Writing into memory can't fail.
+    let _ = encode(&mut text, &registry);
+    text
+}
+
+fn heads(registry: &mut Registry, vitals: &Vitals) {
+    let mirror = &vitals.mirror;
+    let served = vitals.served.as_ref();
+    gauge(registry, "healthy", "1 while something fresh can be proven", Some(u64::from(vitals.healthy())));
+    gauge(registry, "head", "The newest block of the chain", mirror.latest.map(|head| head.number));
+    gauge(registry, "final_head", "The last final block in the mirror", mirror.base.map(|base| base.number));
+    gauge(
+        registry,
+        "served_head",
+        "The block that answers are proven under",
+        served.map(|head| head.position.number),
+    );
+    gauge(registry, "lag_blocks", "Blocks from the served head to the newest one", vitals.lag());
+    gauge(registry, "attestation_age_seconds", "Since a threshold vouched for the served head", vitals.age());
+    let checked = mirror.attestable.map(|head| head.position.number);
+    gauge(
+        registry,
+        "root_checked_head",
+        "The last block whose storage root the mirror was seen to have",
+        checked,
+    );
+    gauge(registry, "committee_member", "1 if this node may sign", Some(u64::from(vitals.signing.member)));
+    gauge(registry, "signing", "1 while this node signs", Some(u64::from(vitals.is_signing())));
+    gauge(
+        registry,
+        "member_faults",
+        "Members known to have signed two blocks at one number",
+        Some(vitals.faults.len() as u64),
+    );
+    gauge(registry, "signed_head", "The highest block this node signed", vitals.signing.last);
+}
+
+fn mirror(registry: &mut Registry, vitals: &Vitals) {
+    gauge(registry, "mirror_bytes", "Size of the data directory", vitals.size.map(|size| size.bytes));
+    gauge(registry, "mirror_slots", "Versions of slots, estimated", vitals.size.map(|size| size.slots));
+    let trie_nodes = vitals.size.map(|size| size.trie_nodes);
+    gauge(registry, "mirror_trie_nodes", "Versions of trie nodes, estimated", trie_nodes);
+    let rebuilds = Counter::<u64>::default();
+    rebuilds.inc_by(vitals.mirror.generation);
+    registry.register("mirror_rebuilds", "Times that the mirror contradicted the chain", rebuilds);
+}
+
+fn providers(registry: &mut Registry, vitals: &Vitals) {
+    let (failures, contradictions) =
+        (Family::<ByUrl, Counter>::default(), Family::<ByUrl, Counter>::default());
+    let preferred = Family::<ByUrl, Gauge>::default();
+    for provider in &vitals.providers {
+        let url = vec![("url", provider.url.clone())];
+        failures.get_or_create(&url).inc_by(provider.failures);
+        contradictions.get_or_create(&url).inc_by(provider.contradictions);
+        preferred.get_or_create(&url).set(i64::from(provider.preferred));
+    }
+    registry.register("provider_failures", "Failed or false answers of a chain provider", failures);
+    registry.register(
+        "provider_contradictions",
+        "Final blocks at which a provider has another block",
+        contradictions,
+    );
+    registry.register("provider_preferred", "1 for the chain provider that is asked first", preferred);
+}
+
+/// A number that isn't known is left out.
+fn gauge(registry: &mut Registry, name: &'static str, help: &'static str, value: Option<u64>) {
+    let Some(value) = value else { return };
+    let gauge = Gauge::<i64>::default();
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+    registry.register(name, help, gauge);
+}
