@@ -52,16 +52,7 @@ impl World {
     /// kill -9: what is on disk at this moment, write-ahead log and all, is what the next start finds; the last
     /// `torn` bytes of the log may never have got there.
     fn crash(&mut self, torn: u64) {
-        let image = tempfile::tempdir().unwrap();
-        for entry in std::fs::read_dir(self.directory.path()).unwrap() {
-            let entry = entry.unwrap();
-            match std::fs::copy(entry.path(), image.path().join(entry.file_name())) {
-                Ok(_) => {}
-                // RocksDB clears away behind itself what the last start no longer needed.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => panic!("{error}"),
-            }
-        }
+        let image = image_of(self.directory.path());
         let logs = std::fs::read_dir(image.path()).unwrap().map(|entry| entry.unwrap().path());
         if let Some(log) = logs.filter(|path| path.extension().is_some_and(|it| it == "log")).max() {
             let bytes = std::fs::metadata(&log).unwrap().len();
@@ -124,6 +115,23 @@ impl World {
                 assert_eq!(view.value(&word(slot)).unwrap(), value, "slot {slot} at {number}");
             }
             view.check().unwrap();
+        }
+    }
+}
+
+/// A folder's files as they are at one moment: RocksDB clears away behind itself what it no longer needs, so a copy
+/// during which files went or came is taken anew.
+fn image_of(folder: &Path) -> tempfile::TempDir {
+    let names = || {
+        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        entries.collect::<std::collections::BTreeSet<_>>()
+    };
+    loop {
+        let (image, before) = (tempfile::tempdir().unwrap(), names());
+        let copied =
+            before.iter().all(|name| std::fs::copy(folder.join(name), image.path().join(name)).is_ok());
+        if copied && names() == before {
+            return image;
         }
     }
 }
