@@ -19,7 +19,7 @@ impl Story {
 
     /// The device replaces its key by a new one; returns it with the new key, its id as before.
     pub async fn rotate(&self, device: &Actor) -> anyhow::Result<Actor> {
-        let fresh = self.stranger("rotated")?;
+        let fresh = self.stranger(&format!("rotated-{}", device.id))?;
         let key = fresh.files.key.to_string_lossy().into_owned();
         let done = device.windlass.done(&["device", "rotate", "--new-key", &key]).await?;
         self.testnet.wait_served(done["block"].as_u64().context("no block")?).await?;
