@@ -412,7 +412,8 @@ impl Ledger {
     }
 
     fn oldest_state(&self) -> u64 {
-        oldest_state(self.height())
+        // A reorg moves the window back, but what was pruned stays away.
+        oldest_state(self.height()).max(self.state.oldest())
     }
 
     /// What the next block sees below it.

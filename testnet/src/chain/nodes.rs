@@ -36,8 +36,14 @@ pub(crate) struct NodeHistory {
 impl NodeHistory {
     /// The tries in `store`, whose newest block is `tip`.
     pub(crate) fn open(store: Arc<Store>, tip: u64) -> Result<Self, StoreError> {
-        let first = store.first_changed()?.unwrap_or(tip);
+        let first = store.first_changed()?.unwrap_or(tip + 1);
         Ok(Self { store, tip, first })
+    }
+
+    /// The oldest block after which the tries can still be read. Taking blocks off doesn't bring back what was
+    /// pruned.
+    pub(crate) fn oldest(&self) -> u64 {
+        self.first.saturating_sub(1)
     }
 
     /// The tries after block `height`, to read.
@@ -53,10 +59,15 @@ impl NodeHistory {
     /// Puts what block `height` changes into `batch`. The block counts once [`NodeHistory::moved`] says so.
     pub(crate) fn commit(&self, batch: &mut Batch, height: u64, writes: &Writes) {
         for ((trie, path), write) in writes {
-            batch.put(Key::Past(*trie, *path, height), write.before.as_deref().unwrap_or_default());
             put(batch, *trie, *path, write.after.as_deref());
         }
-        batch.put(Key::Changed(height), encode_places(writes.keys()));
+        // Nothing came before the first block.
+        if height > 0 {
+            for ((trie, path), write) in writes {
+                batch.put(Key::Past(*trie, *path, height), write.before.as_deref().unwrap_or_default());
+            }
+            batch.put(Key::Changed(height), encode_places(writes.keys()));
+        }
     }
 
     /// Puts into `batch` what undoes every block above `height`.
@@ -282,6 +293,19 @@ mod tests {
         let again = NodeHistory::open(history.store.clone(), history.tip).unwrap();
         assert_eq!((again.first, again.tip), (3, 5));
         assert_eq!(read(&again, 3), None);
+    }
+
+    #[test]
+    fn what_was_pruned_does_not_come_back_with_a_rewind() {
+        let mut history = history();
+        prune(&mut history, 3);
+        rewind(&mut history, 4);
+        assert_eq!(history.oldest(), 3);
+        rewind(&mut history, 3);
+        let again = NodeHistory::open(history.store.clone(), history.tip).unwrap();
+        assert_eq!((history.oldest(), again.oldest()), (3, 3));
+        commit(&mut history, 4, Some(b"four"));
+        assert_eq!(history.oldest(), 3);
     }
 
     #[test]

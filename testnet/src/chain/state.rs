@@ -111,6 +111,11 @@ impl State {
         Ok(self.nodes.rewind(batch, height)?)
     }
 
+    /// The oldest block whose state can still be read.
+    pub(crate) fn oldest(&self) -> u64 {
+        self.nodes.oldest()
+    }
+
     /// Says that the store now holds blocks up to `tip`, the state from `oldest` on.
     pub(crate) fn moved(&mut self, tip: u64, oldest: u64) {
         self.nodes.moved(tip, oldest);

@@ -89,20 +89,29 @@ async fn what_is_final_stays_final_and_the_rest_can_be_taken_off() {
 #[tokio::test]
 async fn the_window_of_provable_blocks_survives() {
     let directory = tempfile::tempdir().unwrap();
-    let (chain, provider) = start(directory.path(), quiet()).await;
+    let (chain, provider) = start(directory.path(), manual()).await;
     let keeper = deploy(&provider).await;
     send(&provider, keep(keeper, 5)).await;
     mine(&provider, 8_192).await;
     chain.shutdown().await;
-    let (_chain, provider) = start(directory.path(), quiet()).await;
+    let (_chain, provider) = start(directory.path(), manual()).await;
     let head = provider.get_block_number().await.unwrap();
+    let snapshot = ask(&provider, "evm_snapshot", json!([])).await.unwrap();
     send(&provider, keep(keeper, 6)).await;
     for number in [head - 8_190, head - 4_000, head] {
         assert_eq!(proven(&provider, keeper, 0, number).await.1, U256::from(5));
     }
-    let params = json!([keeper, [], format!("{:#x}", head - 8_191)]);
-    let (_, message) = ask(&provider, "eth_getProof", params).await.unwrap_err();
-    assert!(message.contains("not available"), "{message}");
+    let forgotten = async || {
+        let params = json!([keeper, [], format!("{:#x}", head - 8_191)]);
+        let (_, message) = ask(&provider, "eth_getProof", params).await.unwrap_err();
+        assert!(message.contains("not available"), "{message}");
+    };
+    forgotten().await;
+    ask(&provider, "evm_revert", json!([snapshot])).await.unwrap();
+    assert_eq!(provider.get_block_number().await.unwrap(), head);
+    // A shorter chain doesn't bring back what was forgotten.
+    forgotten().await;
+    assert_eq!(proven(&provider, keeper, 0, head - 8_190).await.1, U256::from(5));
 }
 
 #[tokio::test]
