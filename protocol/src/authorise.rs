@@ -550,7 +550,7 @@ mod tests {
         assert!(at(NOW - MAX_CLOCK_SKEW).is_ok());
         assert_eq!(at(NOW - MAX_CLOCK_SKEW - 1), Err(Refusal::Stale));
         let key = KeyAddress(OWN.0);
-        let callee = |now| authorise_callee(OWN, key, None, 600, &evidence(), now);
+        let callee = |now| authorise_callee(OWN, key, Some((CALLER, CALLER_KEY)), 600, &evidence(), now);
         assert_eq!(callee(NOW - MAX_CLOCK_SKEW - 1), Err(Refusal::Stale));
     }
 
