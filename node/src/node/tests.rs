@@ -266,7 +266,9 @@ async fn providers_that_contradict_each_other_are_counted_and_the_majority_follo
     let height = world.make_block(2);
     world.served(&device, &first, height).await;
     let (_, report) = health(&first).await;
-    assert!(report["providers"][0]["contradictions"].as_u64().unwrap() > 0, "{report}");
+    // Whose block was the mirrored one when they were compared is chance; that they contradict each other isn't.
+    let contradictions = |index: usize| report["providers"][index]["contradictions"].as_u64().unwrap();
+    assert!((0..3).map(contradictions).sum::<u64>() > 0, "{report}");
     assert!(report["providers"][0]["last_failure"].as_str().unwrap().contains("final height"), "{report}");
     assert_eq!(report["providers"][0]["preferred"], false, "{report}");
     assert_eq!(report["mirror"]["rebuilds"], 1, "{report}");
