@@ -23,7 +23,7 @@ pub const LAG_DEADLINE: Duration = Duration::from_secs(3);
 pub const LAG_PAUSE: Duration = Duration::from_millis(200);
 
 /// What an unmeasured node's latency is taken for: behind a near node, ahead of a far one.
-pub const UNMEASURED: Duration = Duration::from_millis(50);
+pub const UNMEASURED: Duration = Duration::from_millis(200);
 
 /// Time to reach a device whose route is known, its relay included.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
