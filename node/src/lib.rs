@@ -12,6 +12,7 @@
 //! | [`head`] | the `attest` and `gossip` tasks: signing, collecting, the served head |
 //! | [`serve`] | the `resolver`, `watch` and `routes` tasks: what peers may ask |
 //! | [`rate`] | how often a peer may ask or tell |
+//! | [`seats`] | how many streams of a protocol a peer may have open |
 //! | [`network`] | the `network` task: the swarm and its relay |
 //! | [`admin`], [`metrics`] | the `admin` task: health and metrics over HTTP |
 //! | [`snapshot`] | the mirror at one block as a file |
@@ -40,6 +41,7 @@ pub mod metrics;
 pub mod network;
 pub mod node;
 pub mod rate;
+pub mod seats;
 pub mod serve;
 pub mod snapshot;
 pub mod store;

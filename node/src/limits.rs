@@ -48,11 +48,21 @@ pub const COLLECTED_HEADS: u64 = 64;
 /// Attestable heights below the newest one whose attestations are told to peers.
 pub const TOLD_HEADS: usize = 4;
 
-/// Peers that attestations are sent to.
-pub const MAX_HEAD_LINKS: usize = 64;
+/// Streams of attestations of peers that are neither configured nor in the committee, one each. Those that are
+/// have a place of their own, so strangers can't keep a node from its committee.
+pub const MAX_STRANGER_HEAD_STREAMS: usize = 32;
 
-/// Inbound streams of attestations.
-pub const MAX_HEAD_STREAMS: usize = 128;
+/// Time in which a stranger's stream of attestations has to say something.
+pub const HEAD_IDLE: Duration = Duration::from_secs(60);
+
+/// Streams of attestations a peer may open per second, and how many at once. The newest replaces the one before.
+pub const HEAD_STREAMS_PER_SECOND: f64 = 1.0;
+/// See [`HEAD_STREAMS_PER_SECOND`].
+pub const HEAD_STREAM_BURST: f64 = 8.0;
+
+/// Seconds that a member's clock may be ahead of ours. Clients take a minute: what we pass on has to pass also
+/// where a clock is behind ours.
+pub const MAX_MEMBER_CLOCK_SKEW: u64 = 5;
 
 /// Messages about heads waiting for the attester. Readers wait when it is full.
 pub const HEAD_INBOX: usize = 256;
@@ -72,15 +82,25 @@ pub const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// New streams of one protocol waiting to be taken; a stream beyond it is reset.
 pub const STREAM_QUEUE: usize = 256;
 
-/// Requests answered at a time; each holds one thread for as long as its proofs take.
+/// Requests of one protocol answered at a time; each holds one thread for as long as its proofs take.
 pub const CONCURRENT_REQUESTS: usize = 256;
+
+/// Streams of one protocol on which a request is awaited or answered. Waiting takes no thread.
+pub const REQUEST_STREAMS: usize = 4_096;
+
+/// Those of one peer: a whole burst of requests, so that each gets its answer or is told to slow down.
+pub const REQUEST_STREAMS_PER_PEER: usize = 64;
+
+/// Requests on one stream of routes; who has more opens another.
+pub const ROUTE_REQUESTS_PER_STREAM: usize = 64;
 
 /// Questions, route and watch messages per second and peer, and how many at once.
 pub const REQUESTS_PER_SECOND: f64 = 20.0;
 /// See [`REQUESTS_PER_SECOND`].
 pub const REQUEST_BURST: f64 = 60.0;
 
-/// Peers whose rate is remembered; the ones idle for longest go first.
+/// Peers whose rate is remembered until they may send a whole burst again. While all of them are at it, a
+/// newcomer has to wait.
 pub const RATED_PEERS: usize = 65_536;
 
 /// Time for a request to arrive, and for its answer to be taken.
@@ -88,6 +108,9 @@ pub const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Watching streams at a time: every device of a full node, and callers.
 pub const MAX_WATCHERS: usize = 65_536;
+
+/// Watching streams of one peer: one, and those of connections that broke and weren't noticed yet.
+pub const WATCHES_PER_PEER: usize = 4;
 
 /// Time for a watcher to take one push; a slower one is dropped and may come back.
 pub const PUSH_DEADLINE: Duration = Duration::from_secs(20);

@@ -143,12 +143,12 @@ impl Node {
         let stats = network.stats();
         let mirror = follower.state();
         let (inbox, heard) = mpsc::channel(HEAD_INBOX);
-        let book = Book::new(spec.clone(), committee);
+        let book = Book::new(spec.clone(), committee.clone());
         let attester = Attester::new(store.clone(), book, signing, mirror.clone());
         let (served, told, signing) = (attester.served(), attester.told(), attester.signing());
         let answers = Answers::new(store.clone(), served.clone(), routes.clone());
         let rates = Arc::new(Rates::new(REQUESTS_PER_SECOND, REQUEST_BURST));
-        let gossip = Gossip::new(control.clone(), config.peers, told, inbox);
+        let gossip = Gossip::new(control.clone(), config.peers, committee, told, inbox);
         let gauges = Gauges {
             mirror: mirror.clone(),
             served,

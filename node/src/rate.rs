@@ -15,13 +15,20 @@ struct Bucket {
 pub struct Rates {
     per_second: f64,
     burst: f64,
-    buckets: Mutex<HashMap<PeerId, Bucket>>,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    buckets: HashMap<PeerId, Bucket>,
+    /// When idle places were looked for last.
+    swept: Option<Instant>,
 }
 
 impl Rates {
     /// As many messages per second and peer, and as many at once.
     pub fn new(per_second: f64, burst: f64) -> Self {
-        Self { per_second, burst, buckets: Mutex::default() }
+        Self { per_second, burst, table: Mutex::default() }
     }
 
     /// Waits until a message of a peer may be taken: reading no further slows the peer down.
@@ -33,16 +40,14 @@ impl Rates {
 
     /// Takes one request of a peer; `false` if it has to wait.
     pub fn admit(&self, peer: PeerId, now: Instant) -> bool {
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= RATED_PEERS && !buckets.contains_key(&peer) {
-            // A bucket that is full again says no more than none does.
-            let refilled = Duration::from_secs_f64(self.burst / self.per_second);
-            buckets.retain(|_, bucket| now.saturating_duration_since(bucket.at) < refilled);
-            if buckets.len() >= RATED_PEERS {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if table.buckets.len() >= RATED_PEERS && !table.buckets.contains_key(&peer) {
+            table.sweep(now, Duration::from_secs_f64(self.burst / self.per_second));
+            if table.buckets.len() >= RATED_PEERS {
                 return false;
             }
         }
-        let bucket = buckets.entry(peer).or_insert(Bucket { tokens: self.burst, at: now });
+        let bucket = table.buckets.entry(peer).or_insert(Bucket { tokens: self.burst, at: now });
         let since = now.saturating_duration_since(bucket.at).as_secs_f64();
         bucket.tokens = (bucket.tokens + since * self.per_second).min(self.burst);
         bucket.at = now;
@@ -54,8 +59,21 @@ impl Rates {
     }
 }
 
+impl Table {
+    /// Forgets who has been idle for as long as it takes to fill a bucket: it says no more than none does. In
+    /// between nothing much can have changed, so newcomers to a full table don't have it searched each time.
+    fn sweep(&mut self, now: Instant, refilled: Duration) {
+        if self.swept.is_some_and(|swept| now.saturating_duration_since(swept) < refilled) {
+            return;
+        }
+        self.swept = Some(now);
+        self.buckets.retain(|_, bucket| now.saturating_duration_since(bucket.at) < refilled);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::limits::{REQUEST_BURST, REQUESTS_PER_SECOND};
 
@@ -80,6 +98,9 @@ mod tests {
             assert!(rates.admit(PeerId::random(), start));
         }
         assert!(!rates.admit(PeerId::random(), start), "full of peers that just asked");
+        // Searched once, not for every newcomer, and again when places may have become free.
+        assert!(!rates.admit(PeerId::random(), start + Duration::from_secs(2)));
+        assert_eq!(rates.table.lock().unwrap().swept, Some(start));
         assert!(rates.admit(PeerId::random(), start + Duration::from_secs(4)));
     }
 }

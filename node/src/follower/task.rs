@@ -6,8 +6,8 @@ use crate::limits::MAX_FOLLOW_PAUSE;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Follows until cancelled. Ends by itself only when going on can't help: the provider's chain is another
-/// one, or the disk fails.
+/// Follows until cancelled. Ends by itself only when the disk fails: whatever a provider says, another one, or
+/// the same one later, may say something better.
 pub async fn run<S: ChainSource>(
     mut follower: Follower<S>,
     interval: Duration,
@@ -22,7 +22,6 @@ pub async fn run<S: ChainSource>(
         };
         match outcome {
             Ok(()) => pause = interval,
-            Err(FollowError::Source(error)) if error.is_fatal() => return Err(error.into()),
             Err(error @ FollowError::Store(_)) => return Err(error),
             Err(error) => {
                 tracing::warn!(%error, "following the chain failed; trying again");

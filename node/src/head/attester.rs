@@ -133,6 +133,8 @@ impl Attester {
             self.generation = state.generation;
             self.window.clear();
             self.book.forget_own();
+            // Nothing of the former build counts, however little of the rebuild was seen.
+            self.final_head = None;
         }
         let Some(head) = state.attestable else {
             self.final_head = None;

@@ -3,11 +3,11 @@
 //! Pure: no clock, no disk. A member's newest attestation of a height counts; one that contradicts an earlier
 //! one of the same member is reported and not taken.
 
-use crate::limits::COLLECTED_HEADS;
+use crate::limits::{COLLECTED_HEADS, MAX_MEMBER_CLOCK_SKEW};
 use crate::store::Position;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use windlass_protocol::head::{Attestation, Committee, MAX_CLOCK_SKEW};
+use windlass_protocol::head::{Attestation, Committee};
 use windlass_protocol::spec::VerifiedSpec;
 use windlass_protocol::{Address, B256};
 
@@ -72,7 +72,7 @@ impl Book {
         let Position { number, hash } = position;
         let unfit = !attestation.nonce.is_zero()
             || !self.spec.attestable(number)
-            || attestation.attested_at > now.saturating_add(MAX_CLOCK_SKEW);
+            || attestation.attested_at > now.saturating_add(MAX_MEMBER_CLOCK_SKEW);
         if unfit {
             return Observed::Unfit;
         }
@@ -127,12 +127,14 @@ impl Book {
         self.heights.get(&number)?.get(member).copied()
     }
 
-    /// Everything known about the newest `heights` heights, oldest first.
+    /// Who vouched for our own newest `heights` heads, oldest first. What is said about heights that aren't final
+    /// for us is nobody's business: a member that signs far ahead must not crowd out the rest.
     pub fn newest(&self, heights: usize) -> Vec<(Position, Attestation)> {
         let mut all: Vec<_> = self
             .heights
             .iter()
             .rev()
+            .filter(|(number, _)| self.own.contains_key(number))
             .take(heights)
             .flat_map(|(number, members)| {
                 members
@@ -225,7 +227,7 @@ mod tests {
         assert_eq!(book.observe(head, attest(&book, &stranger, head, NOW), NOW), Observed::Stranger);
         // A member's signature of another block recovers to somebody else.
         assert_eq!(book.observe(position(6, 1), good, NOW), Observed::Stranger);
-        let early = attest(&book, &members[0], head, NOW + MAX_CLOCK_SKEW + 1);
+        let early = attest(&book, &members[0], head, NOW + MAX_MEMBER_CLOCK_SKEW + 1);
         assert_eq!(book.observe(head, early, NOW), Observed::Unfit);
         let mut nonced = good;
         nonced.nonce = B256::repeat_byte(1);
@@ -237,6 +239,20 @@ mod tests {
         let forked = position(5, 2);
         let fault = attest(&book, &members[0], forked, NOW + 1);
         assert_eq!(book.observe(forked, fault, NOW), Observed::Equivocation(members[0].address().0));
+    }
+
+    #[test]
+    fn a_member_that_signs_far_ahead_keeps_nobody_from_being_passed_on() {
+        let (mut book, members) = book();
+        let head = position(5, 1);
+        book.own_head(head);
+        let honest = attest(&book, &members[1], head, NOW);
+        book.observe(head, honest, NOW);
+        for number in 6..5 + COLLECTED_HEADS {
+            let garbage = position(number, 9);
+            book.observe(garbage, attest(&book, &members[0], garbage, NOW), NOW);
+        }
+        assert_eq!(book.newest(4), [(head, honest)]);
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl Signing {
         if self.spec.dev {
             return Ok(());
         }
-        if self.last.is_none() && *self.first_seen.get_or_insert(wanted.number) == wanted.number {
+        if self.last.is_none() && wanted.number <= *self.first_seen.get_or_insert(wanted.number) {
             return Err(SignError::NoRecord(wanted.number));
         }
         let agreeing = self.reports.values().filter(|reported| **reported == wanted).count();
@@ -172,6 +172,18 @@ mod tests {
         member.report(Address::repeat_byte(2), head(6, 1, 1).position);
         assert!(member.sign(head(6, 1, 1), 3, 100).is_ok());
         assert!(member.sign(head(7, 1, 2), 3, 100).is_ok(), "two providers are");
+    }
+
+    #[test]
+    fn without_a_record_nothing_is_signed_up_to_what_may_have_been_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut member = signing(false, directory.path());
+        for number in [9, 9, 4, 8] {
+            // Lower ones come when another provider, which is behind, is asked.
+            let refused = member.sign(head(number, 1, 2), 3, 100);
+            assert!(matches!(refused, Err(SignError::NoRecord(_))), "{number}: {refused:?}");
+        }
+        assert!(member.sign(head(10, 1, 2), 3, 100).is_ok());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
+//! | `streams` | a task per stream, bounded for each peer before it is for all |
 //! | `answer` | from questions to a proven response; no sockets |
 //! | `resolver` | `/windlass/resolve/1` |
 //! | `watch`, `watcher` | `/windlass/watch/1`: its streams; what one client watches and what it is owed |
@@ -14,6 +15,7 @@ mod answer;
 mod resolver;
 mod route_book;
 mod routes;
+mod streams;
 mod watch;
 mod watcher;
 

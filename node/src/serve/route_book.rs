@@ -5,6 +5,7 @@
 
 use crate::limits::MAX_ROUTES_KEPT;
 use crate::store::{Durability, KeptRoute, Routes, Store, StoreError};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use windlass_protocol::DeviceId;
 use windlass_protocol::route::{SignedRoute, VerifiedRoute};
@@ -12,8 +13,10 @@ use windlass_protocol::route::{SignedRoute, VerifiedRoute};
 /// The routes that devices published here.
 pub struct RouteBook {
     store: Arc<Store>,
-    /// How many are kept. Locked while one is compared and put.
-    kept: Mutex<usize>,
+    /// How many are kept, for whoever only wants to know.
+    kept: AtomicUsize,
+    /// Locked while one route is compared and put, or one that ended is deleted.
+    changing: Mutex<()>,
 }
 
 /// What became of a route.
@@ -30,7 +33,10 @@ pub enum Kept {
 impl RouteBook {
     /// The book over a store; drops what has ended. Reads the disk: call it where blocking is allowed.
     pub fn open(store: Arc<Store>, now: u64) -> Result<Self, StoreError> {
-        let book = Self { store, kept: Mutex::new(0) };
+        let book = Self { store, kept: AtomicUsize::new(0), changing: Mutex::default() };
+        let mut kept = 0;
+        book.store.for_each_route(|_, _| kept += 1)?;
+        book.kept.store(kept, Ordering::Relaxed);
         book.sweep(now)?;
         Ok(book)
     }
@@ -41,19 +47,17 @@ impl RouteBook {
         Ok(kept.and_then(|kept| SignedRoute::from_bytes(&kept.route).ok()))
     }
 
-    /// Keeps a verified route if it is newer than what is there. Of equal ones the first stays.
+    /// Keeps a verified route if it is newer than what is there. Of equal ones the first stays. Writes the
+    /// disk: call it where blocking is allowed.
     pub fn keep(&self, verified: &VerifiedRoute, signed: &SignedRoute, now: u64) -> Result<Kept, StoreError> {
         let route = verified.route();
-        let mut count = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let former = self.store.get::<Routes>(&route.device)?;
         if former.as_ref().is_some_and(|former| former.ends > now && former.seq >= route.seq) {
             return Ok(Kept::Older);
         }
-        if former.is_none() {
-            if *count >= MAX_ROUTES_KEPT {
-                return Ok(Kept::Full);
-            }
-            *count += 1;
+        if former.is_none() && self.len() >= MAX_ROUTES_KEPT {
+            return Ok(Kept::Full);
         }
         let ends = route.issued_at.saturating_add(route.ttl);
         let mut batch = self.store.batch();
@@ -62,30 +66,65 @@ impl RouteBook {
             &KeptRoute { seq: route.seq, ends, route: signed.to_bytes().into() },
         );
         batch.commit(Durability::Process)?;
+        if former.is_none() {
+            self.kept.fetch_add(1, Ordering::Relaxed);
+        }
         Ok(Kept::Newest)
     }
 
-    /// Deletes the routes that have ended.
+    /// Deletes the routes that have ended. Reads them all, but remembers and locks only those: call it where
+    /// blocking is allowed.
     pub fn sweep(&self, now: u64) -> Result<(), StoreError> {
-        let mut count = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let routes = self.store.routes()?;
-        let mut batch = self.store.batch();
-        let mut alive = routes.len();
-        for (device, _) in routes.iter().filter(|(_, kept)| kept.ends <= now) {
-            batch.delete::<Routes>(device);
-            alive -= 1;
+        let mut ended = Vec::new();
+        self.store.for_each_route(|device, kept| {
+            if kept.ends <= now {
+                ended.push(device);
+            }
+        })?;
+        for device in ended {
+            self.delete_if_ended(device, now)?;
         }
-        *count = alive;
-        batch.commit(Durability::Process)
+        Ok(())
     }
 
-    /// How many routes are kept.
+    /// A new route may have come since it was seen.
+    fn delete_if_ended(&self, device: DeviceId, now: u64) -> Result<(), StoreError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.store.get::<Routes>(&device)?.is_none_or(|kept| kept.ends > now) {
+            return Ok(());
+        }
+        let mut batch = self.store.batch();
+        batch.delete::<Routes>(&device);
+        batch.commit(Durability::Process)?;
+        self.kept.fetch_sub(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// How many routes are kept. Never waits.
     pub fn len(&self) -> usize {
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.load(Ordering::Relaxed)
     }
 
     /// Whether no route is kept.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::testing;
+    use std::thread;
+
+    #[test]
+    fn how_many_are_kept_is_known_while_one_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(directory.path(), &testing::spec(3).0).unwrap());
+        let book = Arc::new(RouteBook::open(store, 0).unwrap());
+        let _writing = book.changing.lock().unwrap();
+        let asked = book.clone();
+        assert_eq!(thread::spawn(move || asked.len()).join().unwrap(), 0);
     }
 }

@@ -1,14 +1,21 @@
-//! `/windlass/route/1`: devices publish where they are, anyone asks where a device is. Any number of requests
-//! on one stream, each answered before the next is read.
+//! `/windlass/route/1`: devices publish where they are, anyone asks where a device is. Several requests on one
+//! stream, each answered before the next is read.
 
 use super::route_book::Kept;
+use super::streams::serve_each;
 use super::{AnswerError, Answers, RouteBook};
 use crate::clock::unix_seconds;
-use crate::limits::{CONCURRENT_REQUESTS, REQUEST_DEADLINE, ROUTE_SWEEP};
+use crate::limits::{
+    CONCURRENT_REQUESTS, REQUEST_DEADLINE, REQUEST_STREAMS, REQUEST_STREAMS_PER_PEER,
+    ROUTE_REQUESTS_PER_STREAM, ROUTE_SWEEP,
+};
 use crate::rate::Rates;
+use crate::seats::Seats;
+use futures::AsyncWriteExt;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::task::JoinSet;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use windlass_p2p::frame::{read_frame, write_frame};
 use windlass_p2p::{Incoming, PeerStream};
@@ -24,6 +31,7 @@ struct Desk {
     answers: Answers,
     book: Arc<RouteBook>,
     rates: Arc<Rates>,
+    work: Arc<Semaphore>,
 }
 
 /// Serves until cancelled.
@@ -32,50 +40,65 @@ pub async fn run(
     answers: Answers,
     book: Arc<RouteBook>,
     rates: Arc<Rates>,
-    mut incoming: Incoming,
+    incoming: Incoming,
     cancelled: CancellationToken,
 ) {
-    let desk = Desk { spec, answers, book, rates };
-    let mut streams = JoinSet::new();
-    let mut sweep = tokio::time::interval(ROUTE_SWEEP);
+    let work = Arc::new(Semaphore::new(CONCURRENT_REQUESTS));
+    let desk = Desk { spec, answers, book, rates, work };
+    let seats = Seats::new(REQUEST_STREAMS, REQUEST_STREAMS_PER_PEER);
+    let sweeping = desk.book.clone();
+    tokio::select! {
+        () = serve_each(seats, incoming, cancelled, |stream| serve(desk.clone(), stream)) => {}
+        never = sweep(sweeping) => match never {},
+    }
+}
+
+/// Deletes ended routes now and then.
+async fn sweep(book: Arc<RouteBook>) -> Infallible {
+    let mut due = tokio::time::interval(ROUTE_SWEEP);
     loop {
-        tokio::select! {
-            () = cancelled.cancelled() => break,
-            Some(stream) = incoming.next(), if streams.len() < CONCURRENT_REQUESTS => {
-                streams.spawn(serve(desk.clone(), stream));
-            }
-            Some(_) = streams.join_next() => {}
-            _ = sweep.tick() => {
-                if let Err(error) = desk.book.sweep(unix_seconds()) {
-                    tracing::warn!(%error, "can't delete ended routes");
-                }
-            }
+        due.tick().await;
+        let book = book.clone();
+        let swept = tokio::task::spawn_blocking(move || book.sweep(unix_seconds()));
+        match swept.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "can't delete ended routes"),
+            Err(error) => tracing::warn!(%error, "deleting ended routes was interrupted"),
         }
     }
-    streams.shutdown().await;
 }
 
 async fn serve(desk: Desk, mut stream: PeerStream) {
     let peer = stream.peer();
-    loop {
+    // Charged for the stream, not for its first request: who opens and says nothing pays as well.
+    let mut admitted = desk.rates.admit(peer, Instant::now());
+    for turn in 0..ROUTE_REQUESTS_PER_STREAM {
         let request = tokio::time::timeout(REQUEST_DEADLINE, read_frame(&mut stream)).await;
         let Ok(Ok(request)) = request else { return };
-        let response = match desk.rates.admit(peer, Instant::now()) {
+        if turn > 0 {
+            admitted = desk.rates.admit(peer, Instant::now());
+        }
+        let response = match admitted {
             true => respond(desk.clone(), request).await,
             false => RouteResponse::Refused(RouteRefusal::Busy),
         };
         let frame = wire::encode(&response);
         let write = write_frame(&mut stream, &frame);
         match tokio::time::timeout(REQUEST_DEADLINE, write).await {
-            Ok(Ok(())) => {}
-            _ => return,
+            Ok(Ok(())) if admitted => {}
+            _ => break,
         }
     }
+    // So that the last answer arrives before the stream ends; a peer that is gone needs none.
+    let _ = tokio::time::timeout(REQUEST_DEADLINE, stream.close()).await;
 }
 
 async fn respond(desk: Desk, request: Vec<u8>) -> RouteResponse {
     let Ok(request) = wire::decode::<RouteRequest>(&request, MAX_ROUTE_MESSAGE_BYTES) else {
         return RouteResponse::Refused(RouteRefusal::Invalid);
+    };
+    let Ok(_turn) = desk.work.clone().acquire_owned().await else {
+        return RouteResponse::Refused(RouteRefusal::Busy);
     };
     let answered = tokio::task::spawn_blocking(move || desk.answer(request, unix_seconds()));
     answered.await.unwrap_or(RouteResponse::Refused(RouteRefusal::Busy))

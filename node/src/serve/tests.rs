@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::limits::{CONCURRENT_REQUESTS, REQUEST_BURST, REQUESTS_PER_SECOND};
+use crate::limits::{CONCURRENT_REQUESTS, REQUEST_BURST, REQUEST_DEADLINE, ROUTE_REQUESTS_PER_STREAM};
 use crate::network::Network;
 use crate::rate::Rates;
 use crate::testing::device::{Device, push};
@@ -205,14 +205,19 @@ struct Loopback {
 }
 
 impl Loopback {
+    /// With a rate that hardly grants anything after the burst, however slow the machine.
     async fn start(device: &SecretKey) -> Self {
+        Self::start_at_rate(device, 0.01, REQUEST_BURST).await
+    }
+
+    async fn start_at_rate(device: &SecretKey, per_second: f64, burst: f64) -> Self {
         let mirror = Mirror::start();
         let (answers, book) = answers(&mirror);
         let listen = ["/ip4/127.0.0.1/tcp/0".parse().unwrap()];
         let (network, control) = Network::listen(&testing::key(0x60), &listen, Vec::new()).await.unwrap();
         let (node, address) = (network.peer_id(), network.addresses()[0].clone());
         let cancelled = CancellationToken::new();
-        let rates = Arc::new(Rates::new(REQUESTS_PER_SECOND, REQUEST_BURST));
+        let rates = Arc::new(Rates::new(per_second, burst));
         let accept = |name| {
             control
                 .accept(StreamProtocol::new(name), NonZeroUsize::new(CONCURRENT_REQUESTS).unwrap())
@@ -467,4 +472,58 @@ async fn two_hashes_of_one_member_at_one_number_are_kept_as_evidence() {
     }
     mirror.store.clear_mirror().unwrap();
     assert_eq!(mirror.store.faults().unwrap().len(), 1, "a rebuild keeps the evidence");
+}
+
+#[tokio::test]
+async fn silent_streams_of_one_peer_keep_nobody_from_asking_or_publishing() {
+    let mut loopback = Loopback::start(&testing::key(0x71)).await;
+    loopback.mirror.advance(population()).await;
+    let mut silent = Vec::new();
+    for name in [names::RESOLVE, names::ROUTE] {
+        for _ in 0..CONCURRENT_REQUESTS / 2 - 8 {
+            silent.push(loopback.open(name).await);
+        }
+    }
+    // The same device may open more connections than one, and so may others.
+    let flooders: Vec<Device> = (0..3).map(|n| Device::start(&testing::key(0x72 + n))).collect();
+    for flooder in &flooders {
+        for name in [names::RESOLVE, names::ROUTE] {
+            for _ in 0..CONCURRENT_REQUESTS / 2 - 8 {
+                silent.push(flooder.open(loopback.node, &loopback.address, name).await);
+            }
+        }
+    }
+    let honest = Device::start(&testing::key(TARGET));
+    let asked = async {
+        let mut stream = honest.open(loopback.node, &loopback.address, names::RESOLVE).await;
+        write_frame(&mut stream, &wire::encode(&Request { questions: Vec::new() })).await.unwrap();
+        read_frame(&mut stream).await.unwrap();
+        let mut stream = honest.open(loopback.node, &loopback.address, names::ROUTE).await;
+        let publish = RouteRequest::Publish(route(&loopback.mirror, TARGET, 1));
+        write_frame(&mut stream, &wire::encode(&publish)).await.unwrap();
+        let kept =
+            wire::decode::<RouteResponse>(&read_frame(&mut stream).await.unwrap(), usize::MAX).unwrap();
+        assert_eq!(kept, RouteResponse::Kept);
+    };
+    // Well within the time that a silent stream may last.
+    tokio::time::timeout(REQUEST_DEADLINE / 2, asked).await.expect("answered at once");
+}
+
+#[tokio::test]
+async fn a_stream_of_routes_ends_after_its_share_of_requests_and_when_it_is_too_many() {
+    let answered = async |burst: f64| {
+        let mut loopback = Loopback::start_at_rate(&testing::key(TARGET), 0.01, burst).await;
+        loopback.mirror.advance(population()).await;
+        let mut stream = loopback.open(names::ROUTE).await;
+        let mut answered = 0;
+        while write_frame(&mut stream, &wire::encode(&RouteRequest::Fetch(id(TARGET)))).await.is_ok()
+            && read_frame(&mut stream).await.is_ok()
+        {
+            answered += 1;
+        }
+        answered
+    };
+    assert_eq!(answered(1_000.0).await, ROUTE_REQUESTS_PER_STREAM);
+    // The last answer says why.
+    assert_eq!(answered(5.0).await, 6);
 }

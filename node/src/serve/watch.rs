@@ -1,22 +1,24 @@
 //! `/windlass/watch/1`: a stream per client. It says which slots it watches; every new head goes out, with
 //! proofs of the watched slots that changed.
 
+use super::streams::serve_each;
 use super::watcher::Watcher;
 use super::{AnswerError, Answers, Served};
 use crate::clock::unix_seconds;
 use crate::follower::MirrorState;
 use crate::head::ServedHead;
-use crate::limits::{MAX_WATCHERS, PUSH_DEADLINE, WATCH_INBOX};
+use crate::limits::{MAX_WATCHERS, PUSH_DEADLINE, WATCH_INBOX, WATCHES_PER_PEER};
 use crate::rate::Rates;
+use crate::seats::Seats;
 use crate::store::ViewError;
 use futures::io::{AsyncReadExt, ReadHalf, WriteHalf};
 use libp2p::PeerId;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use windlass_p2p::frame::{read_frame, write_frame};
 use windlass_p2p::{Incoming, PeerStream, identity};
+use windlass_protocol::bundle::MAX_BUNDLE_SLOTS;
 use windlass_protocol::message::MAX_FRAME;
 use windlass_protocol::message::watch::{FromNode, MAX_DEVICE_SLOTS, MAX_STRANGER_SLOTS, Push, Watch};
 use windlass_protocol::wire;
@@ -26,20 +28,12 @@ pub async fn run(
     answers: Answers,
     mirror: watch::Receiver<MirrorState>,
     rates: Arc<Rates>,
-    mut incoming: Incoming,
+    incoming: Incoming,
     cancelled: CancellationToken,
 ) {
-    let mut watchers = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = cancelled.cancelled() => break,
-            Some(stream) = incoming.next(), if watchers.len() < MAX_WATCHERS => {
-                watchers.spawn(serve(answers.clone(), mirror.clone(), rates.clone(), stream));
-            }
-            Some(_) = watchers.join_next() => {}
-        }
-    }
-    watchers.shutdown().await;
+    let seats = Seats::new(MAX_WATCHERS, WATCHES_PER_PEER);
+    let serve = |stream| serve(answers.clone(), mirror.clone(), rates.clone(), stream);
+    serve_each(seats, incoming, cancelled, serve).await;
 }
 
 async fn serve(
@@ -66,10 +60,14 @@ async fn read(
 ) {
     while let Ok(frame) = read_frame(&mut reader).await {
         let Ok(watch) = wire::decode::<Watch>(&frame, MAX_FRAME) else {
-            tracing::info!(%peer, "a client sent no watch message: closing its stream");
+            tracing::debug!(%peer, "a client sent no watch message: closing its stream");
             return;
         };
-        rates.wait(peer).await;
+        // What is added is proven at once: it costs what asking for as many bundles would.
+        let bundles = watch.add.len().div_ceil(MAX_BUNDLE_SLOTS);
+        for _ in 0..bundles.max(1) {
+            rates.wait(peer).await;
+        }
         if messages.send(watch).await.is_err() {
             return;
         }

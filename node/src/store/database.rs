@@ -161,9 +161,15 @@ impl Store {
         self.scan(Family::Tail, |key, value| Some((column::number_of_key(key)?, Tail::decode(value)?)))
     }
 
-    /// Every route that is kept.
-    pub fn routes(&self) -> Result<Vec<(DeviceId, KeptRoute)>, StoreError> {
-        self.scan(Family::Route, |key, value| Some((column::device_of_key(key)?, Routes::decode(value)?)))
+    /// Shows every route that is kept, one after the other.
+    pub fn for_each_route(&self, mut each: impl FnMut(DeviceId, KeptRoute)) -> Result<(), StoreError> {
+        for entry in self.db.iterator_cf(&self.family(Family::Route), IteratorMode::Start) {
+            let (key, value) = entry.map_err(|e| self.disk(e))?;
+            let route = column::device_of_key(&key).zip(Routes::decode(&value));
+            let (device, kept) = route.ok_or_else(|| self.damaged(Family::Route))?;
+            each(device, kept);
+        }
+        Ok(())
     }
 
     /// Every fault that is kept, by member.
@@ -373,10 +379,11 @@ fn advice(source: &rocksdb::Error) -> &'static str {
     }
 }
 
-/// RocksDB says only in words that somebody else holds the lock.
+/// RocksDB says only in words that somebody else holds the lock: another process, or another handle of this one.
+/// That the lock file can't be opened, for lack of rights or room, is something else.
 fn refused(path: &Path, source: rocksdb::Error) -> StoreError {
     let text = source.to_string();
-    if text.contains("lock") && text.contains("LOCK") {
+    if text.contains("While lock file") || text.contains("lock hold by current process") {
         return StoreError::Locked(path.to_owned());
     }
     StoreError::Disk { path: path.to_owned(), source }

@@ -78,6 +78,15 @@ fn clearing_the_mirror_keeps_what_the_chain_cannot_tell() {
     assert_eq!(store.get::<Signed>(&()).unwrap(), Some(position(5)));
 }
 
+#[test]
+fn a_directory_that_cannot_be_locked_is_not_said_to_be_in_use() {
+    let directory = tempfile::tempdir().unwrap();
+    // Rights mean nothing to root, who may run this; that it is no file does.
+    std::fs::create_dir(directory.path().join("LOCK")).unwrap();
+    let error = Store::open(directory.path(), &testing::spec(3).0).err().unwrap();
+    assert!(matches!(error, StoreError::Disk { .. }), "{error}");
+}
+
 fn history() -> impl Strategy<Value = Vec<Vec<(u8, u8)>>> {
     // Few slots and few values, zero among them, so that slots are overwritten and deleted often.
     prop::collection::vec(prop::collection::vec((0..6u8, 0..4u8), 0..5), 1..24)
