@@ -136,14 +136,24 @@ contract MoneyHandler is Handler, SettlementBase {
             next = uint32(block.timestamp / EPOCH) + 1;
             (members, total) = candidates(seed | 1);
         }
+        // Nobody who may not be on a committee is, even where nothing better was proposed yet.
+        for (uint256 i = 0; i < 3; ++i) {
+            mustRefuse(next, unfit(seed, i));
+        }
         bool isRight = members.length > 0 && total > bestOf[next] && !isMischief(seed);
         if (isMischief(seed)) (next, members) = spoiled(seed, next, members);
         bytes memory data = abi.encodeCall(staking.proposeCommittee, (next, members));
         bool done = attempt(stranger.addr, address(staking), 0, data);
         if (done != isRight) committeesDisagree = true;
+        mustRefuse(next, members); // for as much stake as stands already
         if (!done) return;
         if (bestOf[next] == 0) epochs.push(next);
         (bestOf[next], committeeOf_[next]) = (total, keccak256(abi.encodePacked(members)));
+    }
+
+    function mustRefuse(uint32 epoch, address[] memory members) internal {
+        bytes memory data = abi.encodeCall(staking.proposeCommittee, (epoch, members));
+        if (prepare(stranger.addr, address(staking), 0, data)) committeesDisagree = true;
     }
 
     /// Up to 16 nodes in ascending order, of those bonded for long enough that stay; about half of them.
@@ -180,7 +190,7 @@ contract MoneyHandler is Handler, SettlementBase {
             return (next, members);
         }
         if (how == 2) return (next, new address[](0));
-        if (how == 3) return (next, unfit());
+        if (how == 3) return (next, unfit(seed, seed % 3));
         // One of them twice: the order isn't strict any more.
         address[] memory longer = new address[](members.length + 1);
         for (uint256 i = 0; i < members.length; ++i) {
@@ -190,14 +200,17 @@ contract MoneyHandler is Handler, SettlementBase {
         return (next, longer);
     }
 
-    /// A node that left, was convicted or is too young, alone on a list; or nobody's address.
-    function unfit() internal view returns (address[] memory one) {
+    /// A node that is on its way out, too young, or without stake (gone or convicted), alone on a list; or nobody's address.
+    function unfit(uint256 seed, uint256 why) internal view returns (address[] memory one) {
         one = new address[](1);
         one[0] = stranger.addr;
+        uint256 start = pick(seed, nodes.length);
         for (uint256 i = 0; i < nodes.length; ++i) {
-            Layout.Node memory n = nodeOf(nodes[i].addr);
+            address who = nodes[(start + i) % nodes.length].addr;
+            Layout.Node memory n = nodeOf(who);
             bool isYoung = block.timestamp < uint256(n.since) + STAKED;
-            if (n.stake == 0 || n.unbondAt != 0 || isYoung) one[0] = nodes[i].addr;
+            bool isLeaving = n.stake != 0 && n.unbondAt != 0 && !isYoung;
+            if (why == 0 ? isLeaving : why == 1 ? n.stake != 0 && isYoung : n.stake == 0) one[0] = who;
         }
     }
 

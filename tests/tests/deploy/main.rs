@@ -4,6 +4,7 @@
 
 #![allow(missing_docs)]
 
+mod anvil;
 mod desk;
 mod gate;
 mod interruptions;
