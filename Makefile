@@ -16,7 +16,7 @@ BUILD := $(CARGO) build --locked --workspace --bins --examples
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup setup-lint build demo testnet check fmt clippy docs deny arrows no-std contracts \
-	peers test verification soak bench bench-chain bench-fixture install
+	interop peers test verification soak bench bench-chain bench-fixture install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ contracts: setup ## committed artifacts recompiled and compared, forge's tests
 peers: ## other people's chain and clients, pinned, for the tests that compare with them
 	@tests/interop/install.sh
 
+interop: build contracts peers ## the embedded chain beside anvil, and used by other people's clients; part of test
+	$(CARGO) test --locked --workspace --test interop
+
 test: build contracts peers verification ## every test, short forms
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 	  echo "$(CARGO) nextest run --workspace"; \
@@ -76,8 +79,8 @@ test: build contracts peers verification ## every test, short forms
 verification: build ## docs/verification.md names only tests and commands that exist
 	@scripts/verification.sh
 
-soak: build ## properties over many more cases, contracts fuzzed for long, each of their rules deleted; takes hours
-	PROPTEST_CASES=20000 WINDLASS_KILLS=200 $(CARGO) test --locked --workspace
+soak: build peers ## properties over many more cases, contracts fuzzed for long, each of their rules deleted; takes hours
+	PROPTEST_CASES=20000 WINDLASS_KILLS=200 WINDLASS_HISTORIES=200 $(CARGO) test --locked --workspace
 	WINDLASS_STEPS=1000000 $(CARGO) test --locked --workspace --lib random_histories_leave
 	WINDLASS_KILLS=1000 $(CARGO) test --locked --workspace --test process killed_at_any_moment
 	contracts/check.sh --soak

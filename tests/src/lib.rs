@@ -7,10 +7,12 @@
 //! | [`site`] | the HTTP server that a device publishes |
 //! | [`story`] | the demo's steps, each with what it shows |
 //! | [`evil`] | a node that lies |
+//! | [`peers`] | other people's programs, where they are installed |
 //!
 //! Nothing here is part of the product.
 
 pub mod evil;
+pub mod peers;
 pub mod site;
 pub mod story;
 pub mod windlass;

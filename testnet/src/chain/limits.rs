@@ -15,6 +15,9 @@ pub(crate) const MAX_POOLED_TRANSACTIONS: usize = 65_536;
 /// Bytes of one encoded transaction: what geth's pool takes.
 pub(crate) const MAX_TRANSACTION_BYTES: usize = 128 * 1024;
 
+/// Bytes of code that creates a contract (EIP-3860).
+pub(crate) const MAX_INITCODE_BYTES: usize = 49_152;
+
 /// Logs in one answer; a client that gets the error asks for fewer blocks at a time.
 pub(crate) const MAX_LOGS_PER_ANSWER: usize = 20_000;
 

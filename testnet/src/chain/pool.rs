@@ -5,7 +5,9 @@
 
 use super::block::{Transacted, is_impersonated};
 use super::evm::{self, Overlay};
-use super::limits::{MAX_POOLED_TRANSACTIONS, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_GAS};
+use super::limits::{
+    MAX_INITCODE_BYTES, MAX_POOLED_TRANSACTIONS, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_GAS,
+};
 use super::state::StateError;
 use alloy_consensus::{Transaction, TxType};
 use alloy_eips::eip2718::Encodable2718;
@@ -23,6 +25,8 @@ pub(crate) enum SubmitError {
     Blobs,
     #[error("oversized data: transaction size {size}, limit {MAX_TRANSACTION_BYTES}")]
     Oversized { size: usize },
+    #[error("max initcode size exceeded: code size {size}, limit {MAX_INITCODE_BYTES}")]
+    Initcode { size: usize },
     #[error("exceeds block gas limit")]
     BlockGasLimit,
     #[error("transaction gas limit too high (cap: {MAX_TRANSACTION_GAS}, tx: {gas_limit})")]
@@ -179,6 +183,9 @@ fn check_form(transaction: &Transacted, now: &Conditions<'_>) -> Result<(), Subm
         Some(have) if have != now.chain_id => Err(SubmitError::ChainId { have, want: now.chain_id }),
         _ if transaction.tx_type() == TxType::Eip4844 => Err(SubmitError::Blobs),
         _ if size > MAX_TRANSACTION_BYTES => Err(SubmitError::Oversized { size }),
+        _ if transaction.to().is_none() && transaction.input().len() > MAX_INITCODE_BYTES => {
+            Err(SubmitError::Initcode { size: transaction.input().len() })
+        }
         _ if gas_limit > now.gas_limit => Err(SubmitError::BlockGasLimit),
         _ if gas_limit > MAX_TRANSACTION_GAS => Err(SubmitError::GasCap { gas_limit }),
         _ if gas_limit < needed => Err(SubmitError::IntrinsicGas { gas_limit, needed }),

@@ -1,0 +1,98 @@
+//! Other people's programs that tests compare with: where `make peers` put them, and running anvil.
+//!
+//! Owns the rule for a machine without them: a test says that it was skipped, and fails where `CI=true`.
+
+use anyhow::{Context, bail};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// How long anvil may take until it listens.
+const LISTENS_WITHIN: Duration = Duration::from_secs(30);
+/// The platform in the names of the packages that carry foundry's programs, where these have one.
+const PLATFORM: &str =
+    if cfg!(all(target_os = "linux", target_arch = "x86_64")) { "linux-amd64" } else { "none" };
+
+/// This repository's folder.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Says that a test can't run here, or fails it where nothing may be skipped unseen.
+pub fn skip(why: &str) -> anyhow::Result<()> {
+    if std::env::var("CI").is_ok_and(|ci| ci == "true") {
+        bail!("{why}; run make peers");
+    }
+    eprintln!("skipped: {why}; run make peers");
+    Ok(())
+}
+
+/// One of foundry's programs, `anvil` or `cast`; `None`, said aloud, where it isn't installed.
+pub fn foundry(program: &str) -> anyhow::Result<Option<PathBuf>> {
+    let package = format!("tests/interop/node_modules/@foundry-rs/{program}-{PLATFORM}/bin/{program}");
+    present(repository().join(package), program)
+}
+
+/// The forge that the contracts are tested with; `None`, said aloud, where it isn't installed.
+pub fn forge() -> anyhow::Result<Option<PathBuf>> {
+    let package = format!("contracts/node_modules/@foundry-rs/forge-{PLATFORM}/bin/forge");
+    present(repository().join(package), "forge")
+}
+
+/// The folder of the JavaScript clients; `None`, said aloud, where they aren't installed.
+pub fn javascript() -> anyhow::Result<Option<PathBuf>> {
+    let installed = present(repository().join("tests/interop/node_modules/viem"), "viem")?;
+    Ok(installed.map(|_| repository().join("tests/interop")))
+}
+
+fn present(path: PathBuf, what: &str) -> anyhow::Result<Option<PathBuf>> {
+    if path.exists() {
+        return Ok(Some(path));
+    }
+    skip(&format!("{what} isn't installed at {}", path.display()))?;
+    Ok(None)
+}
+
+/// A running anvil. Killed when dropped.
+#[derive(Debug)]
+pub struct Anvil {
+    url: String,
+    _child: Child,
+}
+
+impl Anvil {
+    /// Starts `program` on a free loopback port; `None`, said aloud, where it isn't installed.
+    pub async fn start(arguments: &[&str]) -> anyhow::Result<Option<Self>> {
+        let Some(program) = foundry("anvil")? else { return Ok(None) };
+        let mut child = Command::new(program)
+            .args(["--port", "0", "--host", "127.0.0.1"])
+            .args(arguments)
+            .kill_on_drop(true)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .context("cannot start anvil")?;
+        let mut lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
+        let listening = async {
+            while let Some(line) = lines.next_line().await? {
+                if let Some(address) = line.strip_prefix("Listening on ") {
+                    return Ok(address.to_owned());
+                }
+            }
+            bail!("anvil ended before it listened")
+        };
+        let address = timeout(LISTENS_WITHIN, listening).await.context("anvil doesn't listen in time")??;
+        // Read on, so that it never waits for somebody to read its log.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Ok(Some(Self { url: format!("http://{address}"), _child: child }))
+    }
+
+    /// Its JSON-RPC.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
