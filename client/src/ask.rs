@@ -6,7 +6,7 @@ use crate::{
     clock::Clock,
     guard::Guard,
     heads::Heads,
-    limits::{ASK_DEADLINE, HEDGE_AFTER, LAG_DEADLINE, LAG_PAUSE, NODE_DEADLINE},
+    limits::{ASK_DEADLINE, LAG_DEADLINE, LAG_PAUSE, NODE_DEADLINE},
     pool::{Node, NodePool},
     refused::{RefusedNode, Rejection, listed},
 };
@@ -109,6 +109,8 @@ pub(crate) struct Asker {
     pub(crate) guard: Arc<Guard>,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) max_age: u64,
+    /// How long a node may keep us waiting before the next one is asked as well.
+    pub(crate) hedge_after: Duration,
 }
 
 /// One node's verified answer.
@@ -170,7 +172,7 @@ impl Asker {
         let mut asked = FuturesUnordered::new();
         // The last one needs time to answer, too.
         let turns = u32::try_from(candidates.len()).unwrap_or(u32::MAX).saturating_add(1);
-        let hedge_after = HEDGE_AFTER.min(ASK_DEADLINE / turns);
+        let hedge_after = self.hedge_after.min(ASK_DEADLINE / turns);
         loop {
             let left = ASK_DEADLINE.saturating_sub(round.started.elapsed()).min(NODE_DEADLINE);
             if let Some(node) = candidates.pop_front().filter(|_| !left.is_zero()) {

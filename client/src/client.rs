@@ -7,7 +7,7 @@ use crate::{
     guard::{Guard, Own},
     heads::{self, HeadStore, Heads, MemoryHeadStore},
     keep,
-    limits::{INBOUND_QUEUE, PUBLISH_DEADLINE, RESERVATIONS, SHUTDOWN, WATCHED_NODES},
+    limits::{HEDGE_AFTER, INBOUND_QUEUE, PUBLISH_DEADLINE, RESERVATIONS, SHUTDOWN, WATCHED_NODES},
     network::Network,
     open::{self, OpenError},
     pool::{NodeError, NodePool},
@@ -72,6 +72,7 @@ pub struct Builder {
     nodes: Vec<Multiaddr>,
     device: Option<DeviceId>,
     max_age: u64,
+    hedge_after: Duration,
     direct: bool,
     heads: Arc<dyn HeadStore>,
     clock: Arc<dyn Clock>,
@@ -94,6 +95,13 @@ impl Builder {
     /// revocation must bite fast.
     pub fn max_age(mut self, seconds: u64) -> Self {
         self.max_age = seconds;
+        self
+    }
+
+    /// How long a node may keep this client waiting before the next one is asked as well. Default: 1 s, less where many
+    /// nodes are configured; a node's whole deadline asks one after the other, which spares nodes and costs time.
+    pub fn hedge_after(mut self, wait: Duration) -> Self {
+        self.hedge_after = wait;
         self
     }
 
@@ -148,6 +156,7 @@ impl Builder {
             guard: guard.clone(),
             verifier: Arc::new(Verifier { spec: self.spec, committee, clock: self.clock }),
             max_age: self.max_age,
+            hedge_after: self.hedge_after,
         });
         let core = Arc::new(Core {
             asker,
@@ -237,6 +246,7 @@ impl Client {
             nodes: Vec::new(),
             device: None,
             max_age: DEFAULT_MAX_AGE,
+            hedge_after: HEDGE_AFTER,
             direct: false,
             heads: Arc::new(MemoryHeadStore::default()),
             clock: Arc::new(SystemClock),
