@@ -23,8 +23,6 @@ pub const MAX_BUNDLE_BYTES: usize = 60 * 1_024;
 pub const MAX_BUNDLE_SLOTS: usize = 24;
 /// Most bytes of a staple, the bundle a caller sends with its open.
 pub const MAX_STAPLE_BYTES: usize = 16 * 1_024;
-/// Most slots of a staple.
-pub const MAX_STAPLE_SLOTS: usize = 2;
 /// Most trie nodes of an account proof: 16 levels.
 const MAX_ACCOUNT_NODES: usize = 16;
 /// Most trie nodes of all slot proofs together: 24 paths of 16 levels.

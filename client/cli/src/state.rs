@@ -49,9 +49,15 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-fn prepare<'a>(path: &'a Path, bytes: &[u8]) -> io::Result<(&'a Path, NamedTempFile)> {
+/// The file's folder, made where there is none.
+fn folder_of(path: &Path) -> io::Result<&Path> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
+    Ok(folder)
+}
+
+fn prepare<'a>(path: &'a Path, bytes: &[u8]) -> io::Result<(&'a Path, NamedTempFile)> {
+    let folder = folder_of(path)?;
     let mut file = NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
@@ -63,8 +69,7 @@ fn prepare<'a>(path: &'a Path, bytes: &[u8]) -> io::Result<(&'a Path, NamedTempF
 /// # Errors
 /// Of the file system; [`io::ErrorKind::WouldBlock`] when another process holds it.
 pub(crate) fn lock(path: &Path) -> io::Result<File> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
+    folder_of(path)?;
     let file = File::options().create(true).truncate(false).write(true).open(path)?;
     file.try_lock().map_err(io::Error::from)?;
     Ok(file)
