@@ -6,7 +6,7 @@
 use crate::client::Client;
 use crate::load::{consent, read_spec};
 use crate::server::PROGRAM;
-use crate::transactions::{Sender, send_all};
+use crate::transactions::{Sender, send_in_order};
 use alloy::primitives::TxKind;
 use alloy::sol_types::SolCall;
 use anyhow::{Context, Result, ensure};
@@ -28,9 +28,6 @@ const BATCH_GAS: u64 = 16_000_000;
 
 /// Transactions signed and sent at a time, so that memory stays small.
 const TRANSACTIONS_PER_ROUND: u64 = 48;
-
-/// Seconds between blocks while it is made: each is filled.
-const BLOCK_SECONDS: f64 = 0.2;
 
 /// The directory of the fixture with this many devices, made if it isn't there.
 pub(crate) async fn at_hand(devices: u64) -> Result<PathBuf> {
@@ -68,8 +65,8 @@ fn hash() -> String {
 }
 
 async fn make(directory: &Path, devices: u64) -> Result<()> {
-    let start = Testnet::builder(PROGRAM.into()).nodes(1).block_time(BLOCK_SECONDS);
-    let mut testnet = start.state(Some(directory.to_owned())).start().await?;
+    let builder = Testnet::builder(PROGRAM.into()).nodes(1).state(Some(directory.to_owned()));
+    let mut testnet = builder.start().await?;
     let fleet = testnet.create_fleet().await?;
     ensure!(fleet == 1, "the consents are for fleet 1, not {fleet}");
     // It would follow each block, and the clock is not the chain's alone.
@@ -92,7 +89,7 @@ async fn make(directory: &Path, devices: u64) -> Result<()> {
             let call = Registry::enrolBatchCall { number: U48::from(fleet), enrolments };
             bodies.push(operator.sign(registry, call.abi_encode().into(), 0, BATCH_GAS)?);
         }
-        send_all(testnet.rpc_url(), bodies, &[(operator.address(), operator.nonce)]).await?;
+        send_in_order(testnet.rpc_url(), bodies, (operator.address(), operator.nonce)).await?;
     }
     testnet.shutdown().await;
     Ok(())

@@ -22,7 +22,7 @@ use windlass_testnet::network::Testnet;
 #[command(about = "Figures of the embedded chain and the local network")]
 struct Arguments {
     /// What cargo gives every benchmark
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, global = true)]
     bench: bool,
     #[command(subcommand)]
     command: Command,
@@ -130,18 +130,17 @@ async fn load(transfers: usize, enrolments: usize, block_time: &str, anvil: Opti
 async fn prove(slots: u64, count: u64, anvil: Option<PathBuf>) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let state = folder.path().join("state");
-    let kept = ["--block-time", "0.1", "--state", &state.to_string_lossy()];
+    let kept = ["--state", &state.to_string_lossy()];
     println!("| {slots} slots | filled in | proof, median | 9 in 10 under | memory | disk |");
     println!("| --- | --- | --- | --- | --- | --- |");
-    for (label, arguments) in [("in memory", &kept[..2]), ("kept with --state", &kept[..])] {
+    for (label, arguments) in [("in memory", &[][..]), ("kept with --state", &kept[..])] {
         let server = Server::embedded(arguments).await?;
         let row = row(&server, slots, count).await?;
         let disk = if state.exists() { format!("{:.0} MiB", disk(&state)?) } else { "–".to_owned() };
         println!("| windlass-testnet, {label} | {row} | {disk} |");
     }
     if let Some(program) = anvil {
-        // As many seconds as blocks would be long to fill; it mines at once instead.
-        let server = Server::anvil(&program, &["--block-time", "0.1"]).await?;
+        let server = Server::anvil(&program, &[]).await?;
         println!("| anvil | {} | – |", row(&server, slots, count.min(20)).await?);
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! What a proof of one slot costs when a contract has many, and what the chain takes in memory and on disk.
 
 use crate::client::Client;
-use crate::transactions::{Sender, send_all, succeeded};
+use crate::transactions::{Sender, send_in_order, succeeded};
 use alloy::primitives::{Address, Bytes, TxKind, U256, bytes, keccak256};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ pub(crate) async fn fill(url: &str, slots: u64) -> Result<Address> {
         let input = [first, end].map(|word| U256::from(word).to_be_bytes::<32>()).concat();
         bodies.push(sender.sign(TxKind::Call(contract), input.into(), 0, FILL_GAS)?);
     }
-    send_all(url, bodies, &[(sender.address(), sender.nonce)]).await?;
+    send_in_order(url, bodies, (sender.address(), sender.nonce)).await?;
     succeeded(&mut Client::connect(url).await?).await?;
     Ok(contract)
 }

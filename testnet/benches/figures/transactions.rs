@@ -72,6 +72,13 @@ pub(crate) async fn send_all(url: &str, bodies: Vec<String>, senders: &[(Address
     Ok(start.elapsed())
 }
 
+/// Sends requests one after the other to a chain that mines each transaction at once: blocks far from full, so
+/// that the base fee falls, however many there are.
+pub(crate) async fn send_in_order(url: &str, bodies: Vec<String>, sender: (Address, u64)) -> Result<()> {
+    drain(Client::connect(url).await?, Arc::new(bodies), Arc::default()).await?;
+    wait_mined(&mut Client::connect(url).await?, &[sender]).await
+}
+
 async fn drain(mut client: Client, bodies: Arc<Vec<String>>, next: Arc<AtomicUsize>) -> Result<()> {
     while let Some(body) = bodies.get(next.fetch_add(1, Ordering::Relaxed)) {
         let answer = client.post(body.as_bytes()).await?;
@@ -83,6 +90,8 @@ async fn drain(mut client: Client, bodies: Arc<Vec<String>>, next: Arc<AtomicUsi
 async fn wait_mined(client: &mut Client, senders: &[(Address, u64)]) -> Result<()> {
     for (sender, nonce) in senders {
         while client.number("eth_getTransactionCount", json!([sender, "latest"])).await? < *nonce {
+            let pending = client.number("eth_getTransactionCount", json!([sender, "pending"])).await?;
+            ensure!(pending >= *nonce, "transaction {pending} of {sender} was dropped, {nonce} were sent");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
