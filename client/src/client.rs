@@ -1,7 +1,7 @@
 //! The composition root: builds the client's parts, starts its tasks in order, and ends them.
 
 use crate::{
-    ask::{Answer, AskError, Asker, Verifier},
+    ask::{Answer, AskError, Asker},
     clock::{Clock, SystemClock},
     events::{Events, Teller},
     guard::{Guard, Own},
@@ -15,6 +15,7 @@ use crate::{
     reach::{self, Reach},
     resolve::{ResolveError, Resolved},
     stream::Stream,
+    verifier::Verifier,
     watch,
 };
 use libp2p::{Multiaddr, StreamProtocol};
@@ -33,7 +34,6 @@ use windlass_p2p::{
 use windlass_protocol::{
     DeviceId, SecretKey, Service,
     authorise::{DEFAULT_MAX_AGE, OFFLINE_MAX_AGE, Policy},
-    head::Committee,
     message::names,
     question::{Question, Target},
     spec::VerifiedSpec,
@@ -133,7 +133,8 @@ impl Builder {
         let pool = Arc::new(NodePool::new(self.nodes, teller.clone())?);
         let (store, spec_hash) = (self.heads, self.spec.hash());
         let loading = store.clone();
-        let known = tokio::task::spawn_blocking(move || loading.load(spec_hash))
+        let load = move || Ok((loading.load(spec_hash)?, loading.load_committee(spec_hash)?));
+        let (known, walked) = tokio::task::spawn_blocking(load)
             .await
             .map_err(|error| StartError::Heads(io::Error::other(error)))?
             .map_err(StartError::Heads)?;
@@ -147,14 +148,14 @@ impl Builder {
         let (listening, direct) = tokio::sync::watch::channel(Vec::new());
         let (network, network_task) =
             Network::new(swarm, control.clone(), listening, teller.clone(), stop.clone());
-        let committee = Committee::first(&self.spec);
         let guard = Guard::new(self.clock.clone(), teller.clone());
         let asker = Arc::new(Asker {
             control: control.clone(),
             pool,
             heads: Arc::new(Heads::new(known)),
             guard: guard.clone(),
-            verifier: Arc::new(Verifier { spec: self.spec, committee, clock: self.clock }),
+            verifier: Arc::new(Verifier::new(self.spec, self.clock, walked)),
+            walking: Default::default(),
             max_age: self.max_age,
             hedge_after: self.hedge_after,
         });
@@ -192,7 +193,7 @@ fn start_tasks(
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let asker = &core.asker;
-    tasks.spawn(heads::keep(asker.heads.clone(), store, asker.verifier.spec.hash(), stop.clone()));
+    tasks.spawn(heads::keep(asker.heads.clone(), asker.verifier.clone(), store, stop.clone()));
     tasks.spawn(keep::keep(asker.clone(), stop.clone()));
     for _ in 0..WATCHED_NODES.min(asker.pool.len()) {
         tasks.spawn(watch::seat(core.clone(), stop.clone()));

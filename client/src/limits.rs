@@ -16,6 +16,9 @@ pub const HEDGE_AFTER: Duration = Duration::from_secs(1);
 /// Time for one verified answer, however many nodes it takes.
 pub const ASK_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Between two walks that strangers' heads cause: anybody can make one up, and a genuine one is rare.
+pub const WALK_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long nodes that are behind, starting or busy are asked again: honest ones are a gossip round apart.
 pub const LAG_DEADLINE: Duration = Duration::from_secs(3);
 

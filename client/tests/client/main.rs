@@ -6,4 +6,5 @@ mod fake_node;
 mod resolution;
 mod staples;
 mod streams;
+mod walk;
 mod world;
