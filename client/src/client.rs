@@ -4,7 +4,7 @@ use crate::{
     ask::{Answer, AskError, Asker},
     clock::{Clock, SystemClock},
     events::{Events, Teller},
-    guard::{Guard, Own},
+    guard::{Guard, Known, Own},
     heads::{self, HeadStore, Heads, MemoryHeadStore},
     keep,
     limits::{HEDGE_AFTER, INBOUND_QUEUE, PUBLISH_DEADLINE, RESERVATIONS, SHUTDOWN, WATCHED_NODES},
@@ -16,6 +16,7 @@ use crate::{
     resolve::{ResolveError, Resolved},
     stream::Stream,
     verifier::Verifier,
+    warm::Warm,
     watch,
 };
 use libp2p::{Multiaddr, StreamProtocol};
@@ -161,6 +162,7 @@ impl Builder {
         });
         let core = Arc::new(Core {
             asker,
+            warm: Arc::new(Warm::new(guard.clone(), self.max_age)),
             guard,
             book: Book::new(),
             network,
@@ -194,7 +196,7 @@ fn start_tasks(
     let mut tasks = JoinSet::new();
     let asker = &core.asker;
     tasks.spawn(heads::keep(asker.heads.clone(), asker.verifier.clone(), store, stop.clone()));
-    tasks.spawn(keep::keep(asker.clone(), stop.clone()));
+    tasks.spawn(keep::keep(asker.clone(), core.warm.clone(), stop.clone()));
     for _ in 0..WATCHED_NODES.min(asker.pool.len()) {
         tasks.spawn(watch::seat(core.clone(), stop.clone()));
     }
@@ -213,6 +215,7 @@ fn start_tasks(
 pub(crate) struct Core {
     pub(crate) asker: Arc<Asker>,
     pub(crate) guard: Arc<Guard>,
+    pub(crate) warm: Arc<Warm>,
     pub(crate) book: Arc<Book>,
     pub(crate) network: Network,
     pub(crate) reach: Reach,
@@ -270,6 +273,11 @@ impl Client {
         self.core.asker.resolve(target).await
     }
 
+    /// What is proven of a device and still counts, without asking anybody; `None` if that is not enough. Never blocks.
+    pub fn look_up(&self, target: &Target) -> Option<Known> {
+        self.core.guard.known(target, self.core.asker.max_age)
+    }
+
     /// Has nodes prove what these questions lead to, all under one head. At most 16 questions and 24 slots
     /// fit one answer: a larger one is declined by every node. Cancel-safe.
     pub async fn ask(&self, questions: Vec<Question>) -> Result<Answer, AskError> {
@@ -277,7 +285,8 @@ impl Client {
     }
 
     /// Opens a service on a device: by the time it returns both ends have proven who they are and that they
-    /// may. Cancel-safe.
+    /// may. What the last open of the same service had proven is used again while it is fresh and nothing in it changed.
+    /// Cancel-safe.
     pub async fn open(&self, target: &Target, service: Service) -> Result<Stream, OpenError> {
         open::open(&self.core, target, service).await
     }

@@ -7,4 +7,5 @@ mod resolution;
 mod staples;
 mod streams;
 mod walk;
+mod warm;
 mod world;

@@ -41,6 +41,8 @@ pub struct SigningState {
     pub last: Option<u64>,
     /// Why it doesn't sign now.
     pub held_back: Option<String>,
+    /// The last epoch of which it keeps a head for devices that sleep.
+    pub kept: Option<u32>,
 }
 
 /// Signs, collects, chooses.
@@ -76,7 +78,7 @@ impl Attester {
     ) -> Self {
         let last = signing.as_ref().and_then(Signing::last);
         let book = Book::new(spec.clone(), lineage.borrow().clone());
-        let state = SigningState { member: false, last, held_back: None };
+        let state = SigningState { last, ..SigningState::default() };
         Self {
             store,
             spec,
@@ -143,6 +145,10 @@ impl Attester {
     fn inherit(&mut self) -> Result<(), AttestError> {
         let lineage = self.lineage.borrow_and_update().clone();
         self.book.inherit(lineage);
+        let served = self.served.borrow().clone();
+        if let Some(head) = served {
+            self.keep(&head)?;
+        }
         let Some(head) = self.final_head else { return Ok(()) };
         // Heads of an epoch whose committee wasn't known were left out.
         self.take_heads(None, head)?;
@@ -305,8 +311,16 @@ impl Attester {
         let generation = self.generation;
         let head =
             ServedHead { position, header, rlp, account, attestations, attested_at, generation, recent };
-        steps::keep(&self.store, &self.spec, self.book.lineage(), &head)?;
+        self.keep(&head)?;
         self.served.send_replace(Some(Arc::new(head)));
+        Ok(())
+    }
+
+    /// Keeps the first head of each epoch's second half, once it is known who comes next.
+    fn keep(&self, head: &ServedHead) -> Result<(), AttestError> {
+        if let Some(epoch) = steps::keep(&self.store, &self.spec, self.book.lineage(), head)? {
+            self.state.send_modify(|state| state.kept = Some(epoch));
+        }
         Ok(())
     }
 

@@ -27,3 +27,6 @@ pub use gossip::{Gossip, Peer};
 pub use lineage::{Genealogist, KnownLineage, Lineage, LineageError, ListSource};
 pub use served::ServedHead;
 pub use signing::{SignError, Signing};
+
+#[cfg(test)]
+mod tests;

@@ -61,30 +61,30 @@ fn slots(first: u32, last: u32) -> Vec<Slot> {
     (first..=last).map(Slot::Committee).collect()
 }
 
-/// Keeps a served head, if it is the first of its epoch's second half. Reads and writes the disk.
+/// Keeps a served head, if it is the first of its epoch's second half; gives the epoch. Reads and writes the disk.
 pub(super) fn keep(
     store: &Store,
     spec: &VerifiedSpec,
     lineage: &Lineage,
     head: &ServedHead,
-) -> Result<(), StoreError> {
+) -> Result<Option<u32>, StoreError> {
     let timestamp = head.header.timestamp;
     let epoch = spec.epoch_at(timestamp);
-    let Some(next) = epoch.checked_add(1).filter(|_| spec.is_second_half(timestamp)) else { return Ok(()) };
+    let Some(next) = epoch.checked_add(1).filter(|_| spec.is_second_half(timestamp)) else { return Ok(None) };
     // Nobody steps over an epoch with a committee of its own.
-    let Some(committee) = lineage.of(epoch) else { return Ok(()) };
+    let Some(committee) = lineage.of(epoch) else { return Ok(None) };
     if lineage.of(next).is_none() || store.get::<Steps>(&epoch)?.is_some() {
-        return Ok(());
+        return Ok(None);
     }
     let mut first = next.saturating_sub(STEP_EPOCHS - 1).max(committee.from() + 1).min(next);
     let bundle = loop {
         match head.prove(store, &slots(first, next)) {
             Ok(bundle) if wire::encode(&bundle).len() <= MAX_BUNDLE_BYTES => break bundle,
             Ok(_) if first < next => first += (next - first).div_ceil(2),
-            Ok(_) => return Ok(()),
+            Ok(_) => return Ok(None),
             Err(ViewError::Store(error)) => return Err(error),
             // The window moved on: a later head of this half will do.
-            Err(_) => return Ok(()),
+            Err(_) => return Ok(None),
         }
     };
     let members = lineage.change_at(next).map(<[Address]>::to_vec).unwrap_or_default();
@@ -93,7 +93,8 @@ pub(super) fn keep(
     if let Some(old) = epoch.checked_sub(STEPS_KEPT) {
         batch.delete::<Steps>(&old);
     }
-    batch.commit(Durability::Disk)
+    batch.commit(Durability::Disk)?;
+    Ok(Some(epoch))
 }
 
 /// A step towards `epoch` from the one before, as long as it can be. Reads the disk.
