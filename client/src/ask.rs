@@ -3,12 +3,13 @@
 //! Whatever a node does wrong, the next one is asked; the result says which nodes were refused and why.
 
 use crate::{
-    clock::Clock,
     guard::Guard,
     heads::Heads,
     limits::{ASK_DEADLINE, LAG_DEADLINE, LAG_PAUSE, NODE_DEADLINE},
     pool::{Node, NodePool},
-    refused::{RefusedNode, Rejection, listed},
+    refused::{RefusedNode, Rejection, listed, plain},
+    verifier::Verifier,
+    walk::Walking,
 };
 use futures::{AsyncWriteExt, StreamExt, stream::FuturesUnordered};
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
@@ -21,14 +22,12 @@ use windlass_p2p::{
 use windlass_protocol::{
     B256, KeyAddress,
     bundle::{BundleError, VerifiedBundle, open_bundle},
-    head::{Committee, Trust},
     message::{
         MAX_FRAME, names,
         resolve::{Request, Response},
     },
     question::{ExpandError, Question},
     route::SignedRoute,
-    spec::VerifiedSpec,
     wire,
 };
 
@@ -47,6 +46,8 @@ pub struct Provenance {
     pub signers: usize,
     /// How many had to.
     pub threshold: usize,
+    /// The epoch of the committee they are of.
+    pub epoch: u32,
     /// Bytes of the answer.
     pub bytes: usize,
     /// How long the answer took, refused nodes included.
@@ -84,23 +85,6 @@ pub enum AskError {
     Stopped,
 }
 
-/// What everything is verified against.
-pub(crate) struct Verifier {
-    pub(crate) spec: VerifiedSpec,
-    pub(crate) committee: Committee,
-    pub(crate) clock: Arc<dyn Clock>,
-}
-
-impl Verifier {
-    pub(crate) fn now(&self) -> u64 {
-        self.clock.unix_seconds()
-    }
-
-    pub(crate) fn trust(&self) -> Trust<'_> {
-        Trust { spec: &self.spec, committee: &self.committee, now: Some(self.now()), nonce: None }
-    }
-}
-
 /// Asks nodes.
 pub(crate) struct Asker {
     pub(crate) control: Control,
@@ -108,6 +92,7 @@ pub(crate) struct Asker {
     pub(crate) heads: Arc<Heads>,
     pub(crate) guard: Arc<Guard>,
     pub(crate) verifier: Arc<Verifier>,
+    pub(crate) walking: Walking,
     pub(crate) max_age: u64,
     /// How long a node may keep us waiting before the next one is asked as well.
     pub(crate) hedge_after: Duration,
@@ -118,6 +103,8 @@ struct Proof {
     bundle: VerifiedBundle,
     routes: Vec<SignedRoute>,
     bytes: usize,
+    /// How many members had to sign.
+    threshold: usize,
 }
 
 /// What comes of asking all nodes once.
@@ -228,7 +215,8 @@ impl Asker {
             timestamp: head.header().timestamp,
             age: head.age(self.verifier.now()),
             signers: head.signers(),
-            threshold: self.verifier.spec.threshold(self.verifier.committee.members().len()),
+            threshold: proof.threshold,
+            epoch: self.verifier.spec.epoch_at(head.header().timestamp),
             bytes: proof.bytes,
             took,
             node: node.peer,
@@ -254,7 +242,13 @@ impl Asker {
         .await
         .map_err(|_| Rejection::Silent { after: deadline })??;
         let latency = started.elapsed();
-        let proof = self.verify(&request.questions, &frame)?;
+        let proof = match self.verify(&request.questions, &frame) {
+            Err(Rejection::Unwalked { epoch, .. }) => {
+                self.walk(node, epoch).await?;
+                self.verify(&request.questions, &frame)?
+            }
+            verified => verified?,
+        };
         let head = proof.bundle.head();
         let age = head.age(self.verifier.now());
         if age > self.max_age {
@@ -271,12 +265,13 @@ impl Asker {
         let (bundle, routes) = match wire::decode(frame, MAX_FRAME).map_err(Rejection::Malformed)? {
             Response::Proven { bundle, routes } => (bundle, routes),
             Response::Refused { reason, text } => {
-                // What a stranger writes ends up in terminals and logs: nothing but plain text passes.
-                let text = text.chars().filter(|c| matches!(c, ' '..='~')).collect();
-                return Err(Rejection::Declined { reason, text });
+                return Err(Rejection::Declined { reason, text: plain(&text) });
             }
+            Response::Step(_) => return Err(Rejection::NotTheQuestion),
         };
-        let mut open = open_bundle(&self.verifier.trust(), &bundle)?;
+        let committee = self.verifier.committee(&bundle.header)?;
+        let trust = self.verifier.trust(&committee);
+        let mut open = open_bundle(&trust, &bundle).map_err(|error| self.verifier.rejection(error))?;
         let timestamp = open.head().header().timestamp;
         for question in questions {
             question.expand(timestamp, &mut |slot| open.value(slot)).map_err(|error| {
@@ -287,7 +282,8 @@ impl Asker {
             })?;
         }
         let bundle = open.finish()?;
-        Ok(Proof { bundle, routes, bytes: frame.len() })
+        let threshold = self.verifier.spec.threshold(committee.members().len());
+        Ok(Proof { bundle, routes, bytes: frame.len(), threshold })
     }
 }
 

@@ -1,10 +1,10 @@
 //! The composition root: builds the client's parts, starts its tasks in order, and ends them.
 
 use crate::{
-    ask::{Answer, AskError, Asker, Verifier},
+    ask::{Answer, AskError, Asker},
     clock::{Clock, SystemClock},
     events::{Events, Teller},
-    guard::{Guard, Own},
+    guard::{Guard, Known, Own},
     heads::{self, HeadStore, Heads, MemoryHeadStore},
     keep,
     limits::{HEDGE_AFTER, INBOUND_QUEUE, PUBLISH_DEADLINE, RESERVATIONS, SHUTDOWN, WATCHED_NODES},
@@ -15,6 +15,8 @@ use crate::{
     reach::{self, Reach},
     resolve::{ResolveError, Resolved},
     stream::Stream,
+    verifier::Verifier,
+    warm::Warm,
     watch,
 };
 use libp2p::{Multiaddr, StreamProtocol};
@@ -33,7 +35,6 @@ use windlass_p2p::{
 use windlass_protocol::{
     DeviceId, SecretKey, Service,
     authorise::{DEFAULT_MAX_AGE, OFFLINE_MAX_AGE, Policy},
-    head::Committee,
     message::names,
     question::{Question, Target},
     spec::VerifiedSpec,
@@ -133,7 +134,8 @@ impl Builder {
         let pool = Arc::new(NodePool::new(self.nodes, teller.clone())?);
         let (store, spec_hash) = (self.heads, self.spec.hash());
         let loading = store.clone();
-        let known = tokio::task::spawn_blocking(move || loading.load(spec_hash))
+        let load = move || Ok((loading.load(spec_hash)?, loading.load_committee(spec_hash)?));
+        let (known, walked) = tokio::task::spawn_blocking(load)
             .await
             .map_err(|error| StartError::Heads(io::Error::other(error)))?
             .map_err(StartError::Heads)?;
@@ -147,19 +149,20 @@ impl Builder {
         let (listening, direct) = tokio::sync::watch::channel(Vec::new());
         let (network, network_task) =
             Network::new(swarm, control.clone(), listening, teller.clone(), stop.clone());
-        let committee = Committee::first(&self.spec);
         let guard = Guard::new(self.clock.clone(), teller.clone());
         let asker = Arc::new(Asker {
             control: control.clone(),
             pool,
             heads: Arc::new(Heads::new(known)),
             guard: guard.clone(),
-            verifier: Arc::new(Verifier { spec: self.spec, committee, clock: self.clock }),
+            verifier: Arc::new(Verifier::new(self.spec, self.clock, walked)),
+            walking: Default::default(),
             max_age: self.max_age,
             hedge_after: self.hedge_after,
         });
         let core = Arc::new(Core {
             asker,
+            warm: Arc::new(Warm::new(guard.clone(), self.max_age)),
             guard,
             book: Book::new(),
             network,
@@ -192,8 +195,8 @@ fn start_tasks(
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let asker = &core.asker;
-    tasks.spawn(heads::keep(asker.heads.clone(), store, asker.verifier.spec.hash(), stop.clone()));
-    tasks.spawn(keep::keep(asker.clone(), stop.clone()));
+    tasks.spawn(heads::keep(asker.heads.clone(), asker.verifier.clone(), store, stop.clone()));
+    tasks.spawn(keep::keep(asker.clone(), core.warm.clone(), stop.clone()));
     for _ in 0..WATCHED_NODES.min(asker.pool.len()) {
         tasks.spawn(watch::seat(core.clone(), stop.clone()));
     }
@@ -212,6 +215,7 @@ fn start_tasks(
 pub(crate) struct Core {
     pub(crate) asker: Arc<Asker>,
     pub(crate) guard: Arc<Guard>,
+    pub(crate) warm: Arc<Warm>,
     pub(crate) book: Arc<Book>,
     pub(crate) network: Network,
     pub(crate) reach: Reach,
@@ -269,6 +273,11 @@ impl Client {
         self.core.asker.resolve(target).await
     }
 
+    /// What is proven of a device and still counts, without asking anybody; `None` if that is not enough. Never blocks.
+    pub fn look_up(&self, target: &Target) -> Option<Known> {
+        self.core.guard.known(target, self.core.asker.max_age)
+    }
+
     /// Has nodes prove what these questions lead to, all under one head. At most 16 questions and 24 slots
     /// fit one answer: a larger one is declined by every node. Cancel-safe.
     pub async fn ask(&self, questions: Vec<Question>) -> Result<Answer, AskError> {
@@ -276,7 +285,8 @@ impl Client {
     }
 
     /// Opens a service on a device: by the time it returns both ends have proven who they are and that they
-    /// may. Cancel-safe.
+    /// may. What the last open of the same service had proven is used again while it is fresh and nothing in it changed.
+    /// Cancel-safe.
     pub async fn open(&self, target: &Target, service: Service) -> Result<Stream, OpenError> {
         open::open(&self.core, target, service).await
     }

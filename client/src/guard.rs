@@ -22,7 +22,8 @@ use windlass_protocol::{
     bundle::VerifiedBundle,
     evidence::Evidence,
     message::watch::TailNotice,
-    record::DeviceRecord,
+    question::{Target, name_target},
+    record::{DeviceRecord, NameRecord},
     slot::Slot,
 };
 
@@ -36,6 +37,19 @@ pub struct Authorization {
     /// The oldest block any of the slots was last proven under.
     pub number: u64,
     /// Seconds since a threshold of the committee vouched for the oldest of that evidence.
+    pub age: u64,
+}
+
+/// A device as far as it is known without asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Its id.
+    pub device: DeviceId,
+    /// Its proven record, whatever its status.
+    pub record: DeviceRecord,
+    /// The oldest block that any of it was last proven under.
+    pub number: u64,
+    /// Seconds since a threshold of the committee vouched for the oldest of it.
     pub age: u64,
 }
 
@@ -111,6 +125,8 @@ struct Interest {
 #[derive(Default)]
 struct State {
     evidence: Evidence,
+    /// The newest head that was verified, with the proof of the registry's account.
+    newest: Option<VerifiedBundle>,
     live: BTreeMap<u64, Live>,
     interest: BTreeMap<Slot, Interest>,
     /// Which node's notice put a slot in doubt.
@@ -142,6 +158,13 @@ impl State {
                 }
                 self.interest.remove(slot);
             }
+        }
+    }
+
+    fn see_head(&mut self, bundle: &VerifiedBundle) {
+        let age = |bundle: &VerifiedBundle| (bundle.head().number(), bundle.head().attested_at());
+        if self.newest.as_ref().is_none_or(|newest| age(newest) < age(bundle)) {
+            self.newest = Some(bundle.head_alone());
         }
     }
 
@@ -210,6 +233,7 @@ impl Guard {
         let refused = {
             let mut state = self.lock();
             let changed = state.evidence.observe(bundle);
+            state.see_head(bundle);
             state.settle(now);
             state.pin_proven(bundle);
             if changed.is_empty() {
@@ -335,6 +359,51 @@ impl Guard {
     pub(crate) fn device(&self, id: DeviceId) -> Option<DeviceRecord> {
         let state = self.lock();
         DeviceRecord::decode(&state.evidence.lookup(Slot::Device(id))?.value).ok().flatten()
+    }
+
+    /// Puts a bundle under the newest head there is, if nothing in the registry changed since.
+    pub(crate) fn renew(&self, bundle: &mut VerifiedBundle) {
+        if let Some(newest) = &self.lock().newest {
+            bundle.renew(newest);
+        }
+    }
+
+    /// Unix seconds.
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.unix_seconds()
+    }
+
+    /// Whether a bundle is vouched for within this many seconds, and nothing newer is known of any of its slots.
+    pub(crate) fn holds(&self, bundle: &VerifiedBundle, max_age: u64) -> bool {
+        let now = self.clock.unix_seconds();
+        bundle.head().age(now) <= max_age && self.lock().evidence.holds(bundle, now.saturating_sub(max_age))
+    }
+
+    /// What is known of a device without asking anybody: its record, the block it was proven under, and the age of that.
+    pub(crate) fn known(&self, target: &Target, max_age: u64) -> Option<Known> {
+        let now = self.clock.unix_seconds();
+        let state = self.lock();
+        let proven = |slot: Slot| {
+            let proven = state.evidence.lookup(slot).filter(|_| !state.evidence.is_doubted(slot))?;
+            (now.saturating_sub(proven.attested_at) <= max_age).then_some(*proven)
+        };
+        let (device, name) = match target {
+            Target::Device(id) => (*id, None),
+            Target::Name(name) => {
+                let proven = proven(Slot::Name(name.label_hash()))?;
+                let record = NameRecord::decode(&proven.value).ok()?;
+                (name_target(record, proven.timestamp, Some(now)).ok()?, Some(proven))
+            }
+        };
+        let own = proven(Slot::Device(device))?;
+        let record = DeviceRecord::decode(&own.value).ok()??;
+        let rests = || name.iter().chain([&own]);
+        Some(Known {
+            device,
+            record,
+            number: rests().map(|proven| proven.number).min()?,
+            age: now.saturating_sub(rests().map(|proven| proven.attested_at).min()?),
+        })
     }
 
     /// The slots to watch.

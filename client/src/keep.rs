@@ -4,6 +4,7 @@
 use crate::{
     ask::{AskError, Asker},
     backoff::Backoff,
+    warm::Warm,
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -20,11 +21,12 @@ const REPROVE_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// Runs until stopped.
-pub(crate) async fn keep(asker: Arc<Asker>, stop: CancellationToken) {
+pub(crate) async fn keep(asker: Arc<Asker>, warm: Arc<Warm>, stop: CancellationToken) {
     let mut keeper =
         Keeper { asker, rounds: JoinSet::new(), not_before: Instant::now(), backoff: Backoff::default() };
     loop {
         keeper.asker.guard.sweep();
+        warm.sweep();
         keeper.reprove();
         let (until_sweep, next_round) = (keeper.until_sweep(), keeper.next_round());
         let idle = keeper.rounds.is_empty();

@@ -28,9 +28,11 @@
 //! | `pool` | the nodes, in the order to ask them |
 //! | `ask` | questions, and the one entrance of registry facts |
 //! | `resolve`, `open`, `publish` | the three things a device does |
+//! | `warm` | answers kept for the next open, watched meanwhile |
 //! | `claim` | what a caller states, and its staple |
 //! | `guard`, `keep`, `watch` | live streams: judged on every change, kept fresh, told of changes |
 //! | `reach` | reservations and routes while something is published |
+//! | `verifier`, `walk` | which committee a head is checked with; getting from one to the next |
 //! | `heads`, `clock` | the highest head, the time |
 //! | `stream`, `desk` | the bytes; the places where inbound ones wait to be judged |
 //! | `events` | what the owner is told unasked |
@@ -57,14 +59,17 @@ mod reach;
 mod refused;
 mod resolve;
 mod stream;
+mod verifier;
+mod walk;
+mod warm;
 mod watch;
 
 pub use ask::{Answer, AskError, Provenance};
 pub use client::{Builder, Client, StartError};
 pub use clock::{Clock, SystemClock};
 pub use events::{Event, Events};
-pub use guard::Authorization;
-pub use heads::{HeadStore, HighestHead, MemoryHeadStore};
+pub use guard::{Authorization, Known};
+pub use heads::{HeadStore, HighestHead, MemoryHeadStore, Walked};
 pub use libp2p::{Multiaddr, PeerId};
 pub use open::{OpenError, OpenStage};
 pub use pool::NodeError;

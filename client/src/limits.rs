@@ -16,6 +16,15 @@ pub const HEDGE_AFTER: Duration = Duration::from_secs(1);
 /// Time for one verified answer, however many nodes it takes.
 pub const ASK_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Answers kept for the next open; what is in them is watched, at most 24 slots each.
+pub const WARM_ANSWERS: usize = 32;
+
+/// How long such an answer is kept after it was used last: watching costs a node a place and this device a few bytes.
+pub const WARM_FOR: Duration = Duration::from_secs(300);
+
+/// Between two walks that strangers' heads cause: anybody can make one up, and a genuine one is rare.
+pub const WALK_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long nodes that are behind, starting or busy are asked again: honest ones are a gossip round apart.
 pub const LAG_DEADLINE: Duration = Duration::from_secs(3);
 

@@ -2,7 +2,6 @@
 //! device, and the key reached compared with the key proven.
 
 use crate::{
-    ask::Answer,
     claim::{Caller, NoClaim},
     client::Core,
     guard::Rule,
@@ -22,7 +21,7 @@ use windlass_p2p::{
 use windlass_protocol::{
     DeviceId, KeyAddress, Service,
     authorise::{Claim, Refusal, judge_device},
-    bundle::BundleError,
+    bundle::{BundleError, VerifiedBundle},
     message::{
         names,
         stream::{MAX_REPLY_BYTES, Open, Reply},
@@ -198,6 +197,11 @@ impl OpenError {
         )
     }
 
+    /// Whether fresher evidence or a newer route may do better: not where somebody is busy, nor after a long wait.
+    fn may_be_outdated(&self) -> bool {
+        !matches!(self, Self::Busy { .. } | Self::Timeout { .. } | Self::Stopped)
+    }
+
     /// A refusal of `service` on `target`, about `about`.
     fn refused(refusal: Refusal, about: DeviceId, target: DeviceId, service: Service) -> Self {
         match refusal {
@@ -225,12 +229,34 @@ impl OpenError {
 
 /// Resolves, dials, proves and is let in, or says why not.
 pub(crate) async fn open(core: &Core, target: &Target, service: Service) -> Result<Stream, OpenError> {
+    if let Some((found, bundle)) = core.warm.find(target, service) {
+        match enter_by(core, service, &found, &bundle).await {
+            // Asked anew, it may be another place, another grant, or the same answer with its reason.
+            Err(error) if error.may_be_outdated() => {
+                tracing::debug!(%error, %target, "what was proven before doesn't open it any more");
+                core.warm.forget(target, service);
+            }
+            entered => return entered,
+        }
+    }
     let question = Question::Open { target: target.clone(), caller: core.own, service };
     let (found, answer) = core.asker.find(target, question).await.map_err(OpenError::unresolved)?;
+    let stream = enter_by(core, service, &found, &answer.bundle).await?;
+    core.warm.keep(target, service, found, answer.bundle);
+    Ok(stream)
+}
+
+/// Opens by what is proven.
+async fn enter_by(
+    core: &Core,
+    service: Service,
+    found: &Found,
+    bundle: &VerifiedBundle,
+) -> Result<Stream, OpenError> {
     let attempt = Attempt { core, service, device: found.device };
-    let (claim, slots) = attempt.claim(&answer, &found)?;
-    let staple = answer.bundle.extract(&slots).map_err(OpenError::Unproven)?;
-    let (stream, key) = attempt.reach(&found).await?;
+    let (claim, slots) = attempt.claim(bundle, found)?;
+    let staple = bundle.extract(&slots).map_err(OpenError::Unproven)?;
+    let (stream, key) = attempt.reach(found).await?;
     let open = Open { service, claim, stream_id: 0, offset: 0, staple };
     attempt.enter(stream, key, open).await
 }
@@ -248,12 +274,12 @@ impl Attempt<'_> {
     }
 
     /// Judges both ends by what is proven and chooses what to claim.
-    fn claim(&self, answer: &Answer, found: &Found) -> Result<(Claim, Vec<Slot>), OpenError> {
+    fn claim(&self, bundle: &VerifiedBundle, found: &Found) -> Result<(Claim, Vec<Slot>), OpenError> {
         let now = self.core.asker.verifier.now();
-        judge_device(&found.record, answer.provenance.timestamp, now)
+        judge_device(&found.record, bundle.head().header().timestamp, now)
             .map_err(|refusal| self.refused(refusal, self.device))?;
         let caller = Caller { own: self.core.own, key: self.core.key.address(), service: self.service, now };
-        caller.choose(&answer.bundle, self.device, &found.record).map_err(|no| match no {
+        caller.choose(bundle, self.device, &found.record).map_err(|no| match no {
             NoClaim::Refused(Refusal::NotItsKey) => OpenError::NotOurKey { device: self.core.own },
             NoClaim::Refused(refusal) => self.refused(refusal, self.core.own),
             NoClaim::Unproven(error) => OpenError::Unproven(error),

@@ -11,7 +11,7 @@ use crate::{
     events::Event,
     guard::{Guard, Held, Rule},
     limits::{ACCEPT_QUEUE, OPEN_DEADLINE, PUBLICATIONS},
-    refused::{RefusedNode, listed},
+    refused::{RefusedNode, Rejection, listed},
     stream::{Pipe, Stream},
 };
 use libp2p::PeerId;
@@ -270,6 +270,10 @@ async fn serve(core: &Core, mut stream: PeerStream, heard: &Heard) -> Result<(),
     let frame = read_frame(&mut stream).await?;
     let open: Open = wire::decode(&frame, MAX_OPEN_BYTES)?;
     heard.set();
+    if matches!(core.asker.verifier.committee(&open.staple.header), Err(Rejection::Unwalked { .. })) {
+        // An epoch has begun, and the caller knows before we do.
+        core.asker.catch_up().await;
+    }
     let judged = judge(core, &open, key).and_then(|(rule, streams)| {
         // The place in the owner's queue is taken before the caller is told yes.
         let place = streams.try_reserve_owned().map_err(|error| match error {
@@ -308,7 +312,9 @@ async fn serve(core: &Core, mut stream: PeerStream, heard: &Heard) -> Result<(),
 fn judge(core: &Core, open: &Open, key: KeyAddress) -> Result<(Rule, mpsc::Sender<Stream>), Refusal> {
     let (policy, streams) = core.book.find(open.service).ok_or(Refusal::NoService)?;
     let own = core.guard.device(core.own).ok_or(Refusal::Stale)?;
-    let staple = verify_staple(&core.asker.verifier.trust(), open, key, core.own, own.fleet)
+    let verifier = &core.asker.verifier;
+    let committee = verifier.committee(&open.staple.header).map_err(|_| Refusal::BadStaple)?;
+    let staple = verify_staple(&verifier.trust(&committee), open, key, core.own, own.fleet)
         .inspect_err(|error| tracing::debug!(caller = %key, %error, "a staple proves nothing"))
         .map_err(|_| Refusal::BadStaple)?;
     // A block that contradicts one verified before is no evidence, whoever attested it.

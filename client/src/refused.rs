@@ -4,8 +4,8 @@ use libp2p::{Multiaddr, PeerId};
 use std::{fmt, sync::Arc, time::Duration};
 use windlass_p2p::{OpenError, frame::FrameError};
 use windlass_protocol::{
-    B256, KeyAddress, bundle::BundleError, head::HeadError, message::resolve::Reason, route::RouteError,
-    slot::Slot, wire::DecodeError,
+    B256, KeyAddress, bundle::BundleError, committee::StepError, head::HeadError, message::resolve::Reason,
+    route::RouteError, slot::Slot, wire::DecodeError,
 };
 
 /// What a node did that its answer was not taken.
@@ -40,6 +40,32 @@ pub enum Rejection {
     /// Its answer and our clock disagree about the time: either may be wrong, or the chain stands still.
     #[error("answered out of time: {0}")]
     Untimely(HeadError),
+    /// Its head is of an epoch whose committee isn't known yet, and it doesn't lead there.
+    #[error("answered under a head of epoch {epoch}, and the committee is known to epoch {known} only")]
+    Unwalked {
+        /// The head's epoch.
+        epoch: u32,
+        /// The last one walked to.
+        known: u32,
+    },
+    /// Its head is signed by somebody who was in the committee, and is no more.
+    #[error(
+        "answered under block {number} signed by {signer}, who was in the committee until epoch {through} and is no more"
+    )]
+    Retired {
+        /// The block.
+        number: u64,
+        /// Who signed.
+        signer: KeyAddress,
+        /// Its last epoch.
+        through: u32,
+    },
+    /// It doesn't lead on from the last committee known.
+    #[error("doesn't lead from one committee to the next: {0}")]
+    Step(StepError),
+    /// It answered something else than was asked.
+    #[error("answered another question")]
+    NotTheQuestion,
     /// Its answer is genuine and older than what this client has verified before.
     #[error("answered under block {number}, older than block {highest} already verified")]
     Older {
@@ -83,10 +109,19 @@ pub enum Rejection {
 impl From<BundleError> for Rejection {
     fn from(error: BundleError) -> Self {
         match error {
-            BundleError::Head(error @ (HeadError::Future(_) | HeadError::Lag { .. })) => {
-                Self::Untimely(error)
-            }
+            BundleError::Head(
+                error @ (HeadError::Future(_) | HeadError::Lag { .. } | HeadError::OtherEpoch { .. }),
+            ) => Self::Untimely(error),
             error => Self::Unproven(error),
+        }
+    }
+}
+
+impl From<StepError> for Rejection {
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Bundle(error) => error.into(),
+            error => Self::Step(error),
         }
     }
 }
@@ -97,6 +132,10 @@ impl Rejection {
         match self {
             Self::Malformed(_) | Self::Unproven(_) | Self::Conflict { .. } => true,
             Self::Route(_) | Self::Unasked(_) | Self::TooMany => true,
+            Self::Retired { .. } | Self::NotTheQuestion => true,
+            // That nobody can be believed after so long is nobody's lie; nor is an old head.
+            Self::Step(error) => !matches!(error, StepError::Expired { .. } | StepError::Early { .. }),
+            Self::Unwalked { .. } => false,
             Self::Unreachable(_) | Self::Silent { .. } | Self::Broken(_) | Self::Declined { .. } => false,
             // An honest node says the same of a block that the chain takes back.
             Self::FalseNotice | Self::Older { .. } | Self::TooOld { .. } | Self::Untimely(_) => false,
@@ -107,7 +146,7 @@ impl Rejection {
     /// was asked too often.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Older { .. } => true,
+            Self::Older { .. } | Self::Unwalked { .. } => true,
             Self::Declined { reason, .. } => matches!(reason, Reason::NotReady | Reason::RateLimited),
             _ => false,
         }
@@ -131,6 +170,11 @@ impl fmt::Display for RefusedNode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "node {} at {} {}", self.address, self.multiaddr, self.reason)
     }
+}
+
+/// What a stranger writes ends up in terminals and logs: nothing but plain text passes.
+pub(crate) fn plain(text: &str) -> String {
+    text.chars().filter(|c| matches!(c, ' '..='~')).collect()
 }
 
 /// All refused nodes on one line, for error texts, and what to do where all were refused alike: then the fault

@@ -1,10 +1,11 @@
 //! From a name or device id to the proven record, and to the route the device signed.
 
 use crate::{
-    ask::{Answer, AskError, Asker, Provenance, Verifier, exchange},
+    ask::{Answer, AskError, Asker, Provenance, exchange},
     limits::{NODE_DEADLINE, ROUTE_FETCHES},
     pool::Node,
     refused::{RefusedNode, Rejection, listed},
+    verifier::Verifier,
 };
 use futures::future::join_all;
 use std::sync::Arc;

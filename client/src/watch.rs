@@ -224,7 +224,14 @@ impl Session<'_> {
             if !allowance.spend(now) {
                 return Err(Rejection::TooMany);
             }
-            if self.take(&frame)? {
+            let taken = match self.take(&frame) {
+                Err(Rejection::Unwalked { epoch, .. }) => {
+                    self.core.asker.walk(self.node, epoch).await?;
+                    self.take(&frame)
+                }
+                taken => taken,
+            };
+            if taken? {
                 silent_at = now + WATCH_SILENCE;
                 backoff.reset();
             }
@@ -244,7 +251,9 @@ impl Session<'_> {
             }
         };
         self.asked_for(push.slots.iter())?;
-        let bundle = verify_bundle(&verifier.trust(), &push.bundle, &push.slots)?;
+        let committee = verifier.committee(&push.bundle.header)?;
+        let bundle = verify_bundle(&verifier.trust(&committee), &push.bundle, &push.slots)
+            .map_err(|error| verifier.rejection(error))?;
         self.core.asker.heads.note(bundle.head())?;
         self.core.guard.observe(&bundle);
         if self.core.guard.is_unfounded(&self.node.peer) && !self.known {

@@ -170,6 +170,7 @@ impl Vitals {
                 "member": self.signing.member,
                 "last": self.signing.last,
                 "held_back": self.signing.held_back,
+                "epoch_kept": self.signing.kept,
             }),
             "faults": self.faults.iter().map(|(member, fault)| evidence(*member, fault)).collect::<Vec<_>>(),
             "mirror": json!({

@@ -9,7 +9,7 @@
 //! | [`chain`] | what is asked of chain providers |
 //! | [`store`] | the data directory: column families, the mirror at a height |
 //! | [`follower`] | the `registry` task: from the chain into the mirror |
-//! | [`head`] | the `attest` and `gossip` tasks: signing, collecting, the served head |
+//! | [`head`] | the `committees`, `attest` and `gossip` tasks: who is in office, signing, collecting, the served head |
 //! | [`serve`] | the `resolver`, `watch` and `routes` tasks: what peers may ask |
 //! | [`rate`] | how often a peer may ask or tell |
 //! | [`seats`] | how many streams of a protocol a peer may have open |

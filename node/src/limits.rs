@@ -42,6 +42,20 @@ pub const RECENT_BLOCKS: usize = 256;
 /// A member signs its head anew after this long: well under the 20 s that others may count on.
 pub const RESIGN_EVERY: Duration = Duration::from_secs(10);
 
+/// Epochs whose head of the second half is kept for devices that slept: three weeks of the shortest epochs there are on
+/// development chains, and longer than any trusting period elsewhere. Each takes a few thousand bytes.
+pub const STEPS_KEPT: u32 = 512;
+
+/// Epochs that a kept head proves to be without a change before its own: a device that comes from anywhere in between
+/// finds one, and chains may stand still for as long.
+pub const STEP_EPOCHS: u32 = 8;
+
+/// Changes of committee whose lists are remembered: one a day for eleven years.
+pub const COMMITTEES_KEPT: usize = 4_096;
+
+/// Pause before the chain is asked again for the list of a committee.
+pub const LIST_PAUSE: Duration = Duration::from_secs(1);
+
 /// Attestable heights around our own final one for which attestations are collected.
 pub const COLLECTED_HEADS: u64 = 64;
 

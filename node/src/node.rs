@@ -5,7 +5,7 @@ use crate::chain::{Providers, SourceError};
 use crate::clock::unix_seconds;
 use crate::config::NodeConfig;
 use crate::follower::{self, Follower};
-use crate::head::{Attester, Book, Gossip, Signing};
+use crate::head::{Attester, Genealogist, Gossip, Signing};
 use crate::limits::{HEAD_INBOX, REQUEST_BURST, REQUESTS_PER_SECOND, SHUTDOWN_DEADLINE, STREAM_QUEUE};
 use crate::network::{ListenError, Network};
 use crate::rate::Rates;
@@ -23,7 +23,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use windlass_p2p::streams::AlreadyAccepting;
 use windlass_p2p::{Control, Incoming};
-use windlass_protocol::head::Committee;
 use windlass_protocol::message::names;
 use windlass_protocol::spec::VerifiedSpec;
 use windlass_protocol::{KeyAddress, SecretKey};
@@ -92,11 +91,10 @@ pub struct Node {
 /// What the parts of a node share while it is put together.
 struct Parts {
     spec: Arc<VerifiedSpec>,
-    committee: Committee,
     store: Arc<Store>,
     providers: Arc<Providers>,
     follower: Follower<Providers>,
-    signing: Option<Signing>,
+    signing: Signing,
     routes: Arc<RouteBook>,
 }
 
@@ -139,16 +137,19 @@ impl Node {
         streams: Streams,
         listener: TcpListener,
     ) {
-        let Parts { spec, committee, store, providers, follower, signing, routes } = parts;
+        let Parts { spec, store, providers, follower, signing, routes } = parts;
         let stats = network.stats();
         let mirror = follower.state();
         let (inbox, heard) = mpsc::channel(HEAD_INBOX);
-        let book = Book::new(spec.clone(), committee.clone());
-        let attester = Attester::new(store.clone(), book, signing, mirror.clone());
+        let genealogist = Genealogist::new(providers.clone(), store.clone(), spec.clone());
+        let lineage = genealogist.known();
+        let attester =
+            Attester::new(store.clone(), spec.clone(), lineage.clone(), Some(signing), mirror.clone());
         let (served, told, signing) = (attester.served(), attester.told(), attester.signing());
-        let answers = Answers::new(store.clone(), served.clone(), routes.clone());
+        let answers =
+            Answers::new(store.clone(), spec.clone(), served.clone(), lineage.clone(), routes.clone());
         let rates = Arc::new(Rates::new(REQUESTS_PER_SECOND, REQUEST_BURST));
-        let gossip = Gossip::new(control.clone(), config.peers, committee, told, inbox);
+        let gossip = Gossip::new(control.clone(), config.peers, lineage, told, inbox);
         let gauges = Gauges {
             mirror: mirror.clone(),
             served,
@@ -165,6 +166,10 @@ impl Node {
             Box::pin(async move {
                 follower::run(follower, config.poll_interval, cancelled).await.map_err(|e| e.to_string())
             })
+        });
+        let seen = mirror.clone();
+        self.spawn("committees", |cancelled| {
+            Box::pin(async move { genealogist.run(seen, cancelled).await.map_err(|e| e.to_string()) })
         });
         self.spawn("attest", |cancelled| {
             Box::pin(async move { attester.run(heard, cancelled).await.map_err(|e| e.to_string()) })
@@ -269,11 +274,10 @@ impl Parts {
         let (data_dir, key) = (config.data_dir.clone(), key.clone());
         let open = move || {
             let store = Arc::new(Store::open(&data_dir, &spec)?);
-            let committee = Committee::first(&spec);
             let follower = Follower::new(providers.clone(), store.clone(), spec.clone())?;
-            let signing = Signing::of_member(&key, &committee, spec.clone(), store.clone())?;
+            let signing = Signing::new(&key, spec.clone(), store.clone())?;
             let routes = Arc::new(RouteBook::open(store.clone(), unix_seconds())?);
-            Ok(Self { spec, committee, store, providers, follower, signing, routes })
+            Ok(Self { spec, store, providers, follower, signing, routes })
         };
         tokio::task::spawn_blocking(open).await.map_err(|_| StartError::Interrupted)?
     }

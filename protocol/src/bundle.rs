@@ -208,6 +208,34 @@ impl VerifiedBundle {
         self.storage_root
     }
 
+    /// Puts the same slots under a newer head, if the storage root held: then nothing in the registry changed, and one
+    /// header with its account proof is all that is new. False where it doesn't.
+    pub fn renew(&mut self, newer: &Self) -> bool {
+        let fresher =
+            (newer.head.number(), newer.head.attested_at()) > (self.head.number(), self.head.attested_at());
+        if newer.storage_root != self.storage_root || !fresher || newer.head.number() < self.head.number() {
+            return false;
+        }
+        self.header = newer.header.clone();
+        self.attestations.clone_from(&newer.attestations);
+        self.account.clone_from(&newer.account);
+        self.head = newer.head;
+        true
+    }
+
+    /// The head and the account proof alone.
+    pub fn head_alone(&self) -> Self {
+        Self {
+            header: self.header.clone(),
+            attestations: self.attestations.clone(),
+            account: self.account.clone(),
+            head: self.head,
+            storage_root: self.storage_root,
+            pool: ProofPool::default(),
+            values: BTreeMap::new(),
+        }
+    }
+
     /// Every proven slot with its value, zero for a proven absence.
     pub fn values(&self) -> &BTreeMap<Slot, B256> {
         &self.values

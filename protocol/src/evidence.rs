@@ -149,6 +149,16 @@ impl Evidence {
         Some(Self { slots: slots.iter().filter_map(doubted).collect(), doubts: BTreeMap::new() })
     }
 
+    /// Whether every slot of a bundle still is as it proves, vouched for at `since` (Unix seconds) or later, and nothing
+    /// is said against it.
+    pub fn holds(&self, bundle: &VerifiedBundle, since: u64) -> bool {
+        bundle.values().iter().all(|(slot, value)| {
+            let known = self.slots.get(slot);
+            known.is_some_and(|known| known.value == *value && known.attested_at >= since)
+                && !self.is_doubted(*slot)
+        })
+    }
+
     /// What is known of a slot.
     pub fn lookup(&self, slot: Slot) -> Option<&Proven> {
         self.slots.get(&slot)

@@ -1,12 +1,13 @@
 //! Which head to believe: a final block that enough members of the committee attested.
 
 use crate::address::KeyAddress;
+pub use crate::committee::{Committee, committee_hash};
 use crate::header::{Header, HeaderError};
 use crate::keys::{SecretKey, Signature};
 use crate::spec::{ChainSpec, MAX_COMMITTEE, VerifiedSpec};
 use crate::wire;
 use alloc::vec::Vec;
-use alloy_primitives::{Address, B256, U256, keccak256};
+use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::{Eip712Domain, SolStruct};
 use rlp::{Decodable, DecoderError, Encodable, Rlp, RlpStream};
 
@@ -103,27 +104,6 @@ impl Decodable for Attestation {
     }
 }
 
-/// Who may attest heads of one epoch, strictly ascending.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Committee(Vec<Address>);
-
-impl Committee {
-    /// The spec's first committee.
-    pub fn first(spec: &VerifiedSpec) -> Self {
-        Self(spec.committee.clone())
-    }
-
-    /// The members.
-    pub fn members(&self) -> &[Address] {
-        &self.0
-    }
-
-    /// Whether this address is a member.
-    pub fn contains(&self, address: &Address) -> bool {
-        self.0.binary_search(address).is_ok()
-    }
-}
-
 /// Why a head is not believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
@@ -143,6 +123,20 @@ pub enum HeadError {
         number: u64,
         /// Who signed.
         signer: KeyAddress,
+    },
+    /// The committee it is checked with is not the one of its epoch.
+    #[error(
+        "block {number} is of epoch {epoch}, not of one from {from} to {through}, for which the committee is known"
+    )]
+    OtherEpoch {
+        /// The block.
+        number: u64,
+        /// Its epoch.
+        epoch: u32,
+        /// The committee's first epoch.
+        from: u32,
+        /// The last one it is known to be in office for.
+        through: u32,
     },
     /// The same member twice.
     #[error("{signer} attested block {number} twice in one answer")]
@@ -239,6 +233,11 @@ pub fn verify_head(
     if !trust.spec.attestable(number) {
         return Err(HeadError::NotAttestable(number));
     }
+    let (epoch, committee) = (trust.spec.epoch_at(header.timestamp), trust.committee);
+    if !committee.is_in_office(epoch) {
+        let (from, through) = (committee.from(), committee.through());
+        return Err(HeadError::OtherEpoch { number, epoch, from, through });
+    }
     if attestations.len() > MAX_COMMITTEE {
         return Err(HeadError::TooMany(attestations.len()));
     }
@@ -292,16 +291,6 @@ fn verify_times(trust: &Trust<'_>, header: &Header, attested_at: u64) -> Result<
         return Err(HeadError::Lag { number: header.number, lag, limit });
     }
     Ok(())
-}
-
-/// keccak256(abi.encodePacked(address[])) of a committee list, as its registry slot holds it. Solidity pads
-/// array elements to 32 bytes in packed encoding.
-pub fn committee_hash(members: &[Address]) -> B256 {
-    let mut bytes = Vec::with_capacity(members.len() * 32);
-    for member in members {
-        bytes.extend_from_slice(member.into_word().as_slice());
-    }
-    keccak256(bytes)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ extern crate alloc;
 pub mod address;
 pub mod authorise;
 pub mod bundle;
+pub mod committee;
 pub mod consent;
 pub mod evidence;
 pub mod grant;

@@ -104,7 +104,8 @@ pub enum Question {
     Grant(B256),
     /// 5 `[5, node]`.
     Node(Address),
-    /// 6 `[6, epoch]`.
+    /// 6 `[6, epoch]`: how to get from the committee of the epoch before to this one's or a later one's. A request of its
+    /// own: it is answered by a step, under another head than everything else.
     Committee(u32),
     /// 7 `[7, target, caller, service]`: everything needed to connect, in one round trip.
     Open {

@@ -111,6 +111,22 @@ impl ChainSpec {
         number.is_multiple_of(self.head_interval)
     }
 
+    /// The committee epoch of a block with this timestamp. The registry counts them in 32 bits.
+    pub fn epoch_at(&self, timestamp: u64) -> u32 {
+        u32::try_from(timestamp / self.epoch_length).unwrap_or(u32::MAX)
+    }
+
+    /// Whether this is in the second half of its epoch: the next one's committee is settled then, since it may only be
+    /// proposed in the first.
+    pub fn is_second_half(&self, timestamp: u64) -> bool {
+        timestamp % self.epoch_length >= self.epoch_length / 2
+    }
+
+    /// Unix seconds at which an epoch begins.
+    pub fn epoch_start(&self, epoch: u32) -> u64 {
+        u64::from(epoch).saturating_mul(self.epoch_length)
+    }
+
     fn valid(&self) -> bool {
         let ascending = self.committee.windows(2).all(|pair| pair[0] < pair[1]);
         let fraction = self.fault_fraction;

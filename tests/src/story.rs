@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::process::Command;
 use windlass_protocol::keccak256;
-use windlass_testnet::network::{DeviceFiles, Testnet};
+use windlass_testnet::network::{Builder, DeviceFiles, Testnet};
 
 /// The service A publishes.
 pub const SERVICE: &str = "tcp/8080";
@@ -58,7 +58,12 @@ pub struct Story {
 impl Story {
     /// Starts the chain, deploys the contracts, and starts three nodes.
     pub async fn start() -> anyhow::Result<Self> {
-        let testnet = Testnet::builder(program("windlass-testnet")?).nodes(3).start().await?;
+        Self::over(Testnet::builder(program("windlass-testnet")?).nodes(3)).await
+    }
+
+    /// Starts a network of one's own making.
+    pub async fn over(network: Builder) -> anyhow::Result<Self> {
+        let testnet = network.start().await?;
         let operator = Windlass::new(&testnet.profile())?;
         Ok(Self { testnet, operator, fleet: 0, site: Site::start().await?, publish: None })
     }

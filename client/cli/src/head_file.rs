@@ -2,12 +2,13 @@
 //! the next.
 
 use crate::state;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
-use windlass_client::{HeadStore, HighestHead};
-use windlass_protocol::B256;
+use std::path::{Path, PathBuf};
+use windlass_client::{HeadStore, HighestHead, Walked};
+use windlass_protocol::{Address, B256};
 
 /// Heads in a folder.
 #[derive(Debug)]
@@ -22,6 +23,14 @@ struct Kept {
     hash: B256,
 }
 
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeptCommittee {
+    members: Vec<Address>,
+    from: u32,
+    through: u32,
+}
+
 impl HeadFiles {
     /// Under the state folder, which needn't exist yet.
     pub(crate) fn new(state_dir: PathBuf) -> Self {
@@ -31,33 +40,61 @@ impl HeadFiles {
     fn path(&self, spec: B256) -> PathBuf {
         self.folder.join(format!("{spec:x}.json"))
     }
+
+    fn committee_path(&self, spec: B256) -> PathBuf {
+        self.folder.join(format!("{spec:x}.committee.json"))
+    }
+
+    /// Two processes at once: only one may compare and replace. Waiting is short.
+    fn lock(&self) -> io::Result<File> {
+        std::fs::create_dir_all(&self.folder)?;
+        let lock = File::options().create(true).truncate(false).write(true).open(self.folder.join("lock"))?;
+        lock.lock()?;
+        Ok(lock)
+    }
+}
+
+/// What is in a file, `None` where there is none.
+fn load<T: DeserializeOwned>(path: &Path, lost: &str) -> io::Result<Option<T>> {
+    let with_path = |reason: String| io::Error::other(format!("{}: {reason}", path.display()));
+    let Some(bytes) = state::read(path).map_err(|error| with_path(error.to_string()))? else {
+        return Ok(None);
+    };
+    let kept = serde_json::from_slice(&bytes);
+    kept.map(Some).map_err(|error| with_path(format!("damaged ({error}); delete it to {lost}")))
 }
 
 impl HeadStore for HeadFiles {
     fn load(&self, spec: B256) -> io::Result<Option<HighestHead>> {
-        let path = self.path(spec);
-        let with_path = |reason: String| io::Error::other(format!("{}: {reason}", path.display()));
-        let Some(bytes) = state::read(&path).map_err(|error| with_path(error.to_string()))? else {
-            return Ok(None);
-        };
         // Going on without it would let an old head pass as new.
-        let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| {
-            with_path(format!("damaged ({error}); delete it to accept any attested head once"))
-        })?;
-        Ok(Some(HighestHead { number: kept.number, hash: kept.hash }))
+        let kept: Option<Kept> = load(&self.path(spec), "accept any attested head once")?;
+        Ok(kept.map(|kept| HighestHead { number: kept.number, hash: kept.hash }))
     }
 
     fn store(&self, spec: B256, head: HighestHead) -> io::Result<()> {
-        // Two processes at once: only one may compare and replace. Waiting is short.
-        std::fs::create_dir_all(&self.folder)?;
-        let lock = File::options().create(true).truncate(false).write(true).open(self.folder.join("lock"))?;
-        lock.lock()?;
+        let _lock = self.lock()?;
         // Another process may have come further meanwhile.
         if self.load(spec)?.is_some_and(|kept| kept.number >= head.number) {
             return Ok(());
         }
         let kept = Kept { number: head.number, hash: head.hash };
         state::write(&self.path(spec), &serde_json::to_vec(&kept).map_err(io::Error::other)?)
+    }
+
+    fn load_committee(&self, spec: B256) -> io::Result<Option<Walked>> {
+        let kept: Option<KeptCommittee> =
+            load(&self.committee_path(spec), "walk from the chain spec's committee again")?;
+        Ok(kept.map(|KeptCommittee { members, from, through }| Walked { members, from, through }))
+    }
+
+    fn store_committee(&self, spec: B256, walked: Walked) -> io::Result<()> {
+        let _lock = self.lock()?;
+        if self.load_committee(spec)?.is_some_and(|kept| kept.through >= walked.through) {
+            return Ok(());
+        }
+        let Walked { members, from, through } = walked;
+        let kept = KeptCommittee { members, from, through };
+        state::write(&self.committee_path(spec), &serde_json::to_vec(&kept).map_err(io::Error::other)?)
     }
 }
 
@@ -80,6 +117,22 @@ mod tests {
         files.store(one, head(9)).unwrap();
         let later = HeadFiles::new(folder.path().join("state"));
         assert_eq!(later.load(one).unwrap(), Some(head(9)));
+    }
+
+    #[test]
+    fn how_far_a_client_walked_is_kept_and_only_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = HeadFiles::new(folder.path().join("state"));
+        let spec = B256::repeat_byte(1);
+        let walked = |through| Walked { members: vec![Address::repeat_byte(7)], from: 2, through };
+        assert_eq!(files.load_committee(spec).unwrap(), None);
+        for through in [5, 9, 4] {
+            files.store_committee(spec, walked(through)).unwrap();
+        }
+        assert_eq!(files.load_committee(spec).unwrap(), Some(walked(9)));
+        assert_eq!(files.load_committee(B256::repeat_byte(2)).unwrap(), None);
+        std::fs::write(files.committee_path(spec), "{").unwrap();
+        assert!(files.load_committee(spec).unwrap_err().to_string().contains("delete it"));
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub(crate) struct Proof {
     age_seconds: u64,
     attested_by: usize,
     threshold: usize,
+    /// The epoch of the committee they are of.
+    epoch: u32,
     publisher: String,
     spec: B256,
     bytes: usize,
@@ -52,6 +54,7 @@ impl Proof {
             age_seconds: p.age,
             attested_by: p.signers,
             threshold: p.threshold,
+            epoch: p.epoch,
             publisher: spec.publisher().to_string(),
             spec: spec.hash(),
             bytes: p.bytes,

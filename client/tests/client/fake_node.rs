@@ -1,6 +1,6 @@
 //! A node on loopback that relays honestly and answers as it is told to.
 
-use crate::world::{Block, World, key, now};
+use crate::world::{Block, World, addresses, key, now};
 use futures::{AsyncReadExt, StreamExt};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, multiaddr::Protocol, swarm::SwarmEvent};
 use std::{
@@ -22,6 +22,7 @@ use windlass_p2p::{
 use windlass_protocol::{
     B256, Bytes,
     bundle::{Bundle, MAX_BUNDLE_SLOTS},
+    committee::CommitteeStep,
     message::{
         MAX_FRAME, names,
         resolve::{Reason, Request, Response},
@@ -70,6 +71,18 @@ pub(crate) enum Manner {
     Withholds,
     /// Pushes the same thing over and over.
     Repeats,
+    /// Its heads are signed by the first committee, whoever is in office.
+    Retired,
+    /// Leads on with a head of an epoch's first half.
+    FirstHalf,
+    /// Leads to other members than were proposed.
+    FalseList,
+    /// Leads on with one signature.
+    LoneStep,
+    /// Leads over an epoch that has a committee of its own.
+    StepsOver,
+    /// Answers questions of a committee with something else.
+    Evades,
 }
 
 struct Shared {
@@ -199,7 +212,10 @@ impl Shared {
                 Response::Refused { reason: Reason::NotReady, text: "still syncing\u{1b}[31m".to_owned() }
             }
             Manner::Garbage => return Ok(write_frame(&mut stream, b"not RLP at all").await?),
-            manner => self.prove(&request, manner),
+            manner => match &request.questions[..] {
+                [Question::Committee(epoch)] if manner != Manner::Evades => self.step(*epoch, manner),
+                _ => self.prove(&request, manner),
+            },
         };
         write_frame(&mut stream, &wire::encode(&response)).await?;
         // Until the client has read it and closed.
@@ -230,11 +246,38 @@ impl Shared {
         Response::Proven { bundle: self.bundle(&block, &slots, manner), routes }
     }
 
+    /// How to get from the committee before this epoch's to a later one.
+    fn step(&self, epoch: u32, manner: Manner) -> Response {
+        let world = &self.world;
+        let (keys, change) = world.committee(epoch - 1);
+        let newest = world.spec.epoch_at(world.tip().timestamp);
+        let second = manner != Manner::FirstHalf;
+        let head = change.and_then(|change| Some((world.block_of(change - 1, second)?, change)));
+        let (block, last) = match head {
+            Some((block, change)) => (block, change),
+            None if epoch <= newest => (world.tip(), newest.min(epoch + 23)),
+            None => return Response::Refused { reason: Reason::NotReady, text: "no such head".to_owned() },
+        };
+        let last = if manner == Manner::StepsOver { last + 1 } else { last };
+        let slots: Vec<Slot> = (epoch..=last).map(Slot::Committee).collect();
+        let signers = if manner == Manner::LoneStep { &keys[..1] } else { &keys[..] };
+        let block = if manner == Manner::StepsOver { world.tip() } else { block };
+        let bundle = block.bundle(&world.spec, &slots, signers, now());
+        let members = match change {
+            Some(_) if manner == Manner::FalseList => addresses(&[7, 8]),
+            Some(change) if manner != Manner::StepsOver => addresses(&world.committee(change).0),
+            _ => Vec::new(),
+        };
+        Response::Step(CommitteeStep { bundle, last, members })
+    }
+
     fn bundle(&self, block: &Block, slots: &[Slot], manner: Manner) -> Bundle {
+        let (keys, _) = self.world.committee(self.world.spec.epoch_at(block.timestamp));
         let members: &[u8] = match manner {
             Manner::Stranger => &[1, 40],
             Manner::TooFew => &[2],
-            _ => &[1, 3],
+            Manner::Retired => &[1, 3],
+            _ => &[keys[0], keys[2]],
         };
         let attested_at = if manner == Manner::Aged { now() - 700 } else { now() };
         let mut block = block.clone();

@@ -6,4 +6,6 @@ mod fake_node;
 mod resolution;
 mod staples;
 mod streams;
+mod walk;
+mod warm;
 mod world;

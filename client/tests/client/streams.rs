@@ -32,7 +32,7 @@ impl Scene {
         Self::with(policy, &[Manner::Honest, Manner::Honest]).await
     }
 
-    async fn with(policy: Policy, manners: &[Manner]) -> Self {
+    pub(crate) async fn with(policy: Policy, manners: &[Manner]) -> Self {
         let world = World::new();
         let mut nodes = Vec::new();
         for (seed, manner) in (10..).zip(manners) {
@@ -43,12 +43,12 @@ impl Scene {
         Self { world, nodes, publisher, publication }
     }
 
-    async fn caller(&self, seed: u8) -> Client {
+    pub(crate) async fn caller(&self, seed: u8) -> Client {
         start(&self.world, &self.nodes, seed).await
     }
 
     /// Opens the service as device 21 and returns both ends.
-    async fn connect(&mut self, caller: &Client) -> (Stream, Stream) {
+    pub(crate) async fn connect(&mut self, caller: &Client) -> (Stream, Stream) {
         let lamp = lamp();
         let (opened, accepted) = tokio::join!(caller.open(&lamp, SERVICE), self.publication.accept());
         (opened.unwrap(), accepted.unwrap())
@@ -60,7 +60,7 @@ async fn start(world: &World, nodes: &[FakeNode], seed: u8) -> Client {
     Client::builder(world.spec.clone(), key(seed)).nodes(nodes).start().await.unwrap()
 }
 
-fn lamp() -> Target {
+pub(crate) fn lamp() -> Target {
     Target::Name(name("lamp"))
 }
 

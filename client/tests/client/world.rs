@@ -10,6 +10,7 @@ use windlass_client::{DeviceId, Name, SecretKey, Service, VerifiedSpec, verify_s
 use windlass_protocol::{
     Address, B256, Bytes,
     bundle::Bundle,
+    committee::committee_hash,
     grant::{GrantService, GrantTarget, Grantee, grant_id, parties_hash},
     head::Head,
     keccak256,
@@ -100,14 +101,26 @@ pub(crate) struct World {
     pub(crate) spec: VerifiedSpec,
     blocks: Mutex<Vec<Block>>,
     height: watch::Sender<u64>,
+    /// The epochs that brought a committee of their own, with its keys, ascending.
+    committees: Mutex<BTreeMap<u32, Vec<u8>>>,
 }
 
 impl World {
     /// Fleet 7 with the devices 20 and 21, the name `lamp` for 20, and a grant of [`SERVICE`] on 20 to 21.
     /// Device 22 is enrolled in fleet 8 without any grant, device 30 nowhere.
     pub(crate) fn new() -> Arc<Self> {
+        Self::with(|_| {})
+    }
+
+    /// The same under a spec that was changed like this.
+    pub(crate) fn with(change: impl FnOnce(&mut ChainSpec)) -> Arc<Self> {
         let block = Block { number: 100, timestamp: now(), slots: BTreeMap::new() };
-        let world = Self { spec: spec(), blocks: Mutex::new(vec![block]), height: watch::Sender::new(100) };
+        let world = Self {
+            spec: spec(change),
+            blocks: Mutex::new(vec![block]),
+            height: watch::Sender::new(100),
+            committees: Mutex::new(BTreeMap::from([(0, vec![1, 2, 3])])),
+        };
         let active = |seed: u8, fleet| DeviceRecord {
             key: key(seed).address(),
             fleet,
@@ -150,6 +163,39 @@ impl World {
         blocks.push(block);
     }
 
+    /// Adds a block that is made at this time, perhaps ahead of the clock.
+    pub(crate) fn mine_at(&self, timestamp: u64, changes: impl IntoIterator<Item = (Slot, B256)>) {
+        self.mine(changes);
+        self.blocks.lock().unwrap().last_mut().unwrap().timestamp = timestamp;
+    }
+
+    /// A block in the first half of the epoch before proposes a committee of these keys, the next one is in its second
+    /// half, and one more in the epoch itself.
+    pub(crate) fn replace_committee(&self, epoch: u32, keys: &[u8]) {
+        let members = addresses(keys);
+        self.committees.lock().unwrap().insert(epoch, keys.to_vec());
+        let (start, length) = (self.spec.epoch_start(epoch - 1), self.spec.epoch_length);
+        self.mine_at(start, [(Slot::Committee(epoch), committee_hash(&members))]);
+        self.mine_at(start + length / 2, []);
+        self.mine_at(start + length, []);
+    }
+
+    /// The keys of the committee of an epoch, and the first epoch after `epoch` that has another one.
+    pub(crate) fn committee(&self, epoch: u32) -> (Vec<u8>, Option<u32>) {
+        let committees = self.committees.lock().unwrap();
+        let keys = committees.range(..=epoch).next_back().unwrap().1.clone();
+        (keys, committees.range(epoch + 1..).next().map(|(epoch, _)| *epoch))
+    }
+
+    /// The last block of an epoch's first or second half.
+    pub(crate) fn block_of(&self, epoch: u32, second_half: bool) -> Option<Block> {
+        let wanted = |block: &&Block| {
+            self.spec.epoch_at(block.timestamp) == epoch
+                && self.spec.is_second_half(block.timestamp) == second_half
+        };
+        self.blocks.lock().unwrap().iter().rev().find(wanted).cloned()
+    }
+
     /// Changes a device's status in a new block.
     pub(crate) fn set_status(&self, id: DeviceId, status: DeviceStatus) {
         let record = DeviceRecord::decode(&self.tip().value(Slot::Device(id))).unwrap().unwrap();
@@ -172,11 +218,17 @@ impl World {
     }
 }
 
+/// The addresses of these keys, ascending.
+pub(crate) fn addresses(keys: &[u8]) -> Vec<Address> {
+    let mut members: Vec<Address> = keys.iter().map(|seed| key(*seed).address().0).collect();
+    members.sort();
+    members
+}
+
 /// A development chain whose committee are the keys 1, 2 and 3; two must attest.
-fn spec() -> VerifiedSpec {
-    let mut committee: Vec<Address> = (1..=3).map(|seed| key(seed).address().0).collect();
-    committee.sort();
-    let spec = ChainSpec {
+fn spec(change: impl FnOnce(&mut ChainSpec)) -> VerifiedSpec {
+    let committee = addresses(&[1, 2, 3]);
+    let mut spec = ChainSpec {
         version: 1,
         chain_id: 1337,
         genesis_hash: B256::repeat_byte(1),
@@ -195,7 +247,8 @@ fn spec() -> VerifiedSpec {
         unbonding_period: 1_814_400,
         fault_fraction: Fraction { numerator: 1, denominator: 2 },
         dev: true,
-        date: 1_700_000_000,
+        date: now(),
     };
+    change(&mut spec);
     verify_spec(&SignedSpec::sign(&spec, &key(9)).to_bytes(), key(9).address()).unwrap()
 }

@@ -3,7 +3,8 @@
 
 use super::provider::{BadUrl, Provider};
 use super::{Answer, Block, ChainSource, Change, CrossCheck, SourceError};
-use crate::limits::PROVIDER_PATIENCE;
+use crate::head::ListSource;
+use crate::limits::{FIRST_RANGE_BLOCKS, MAX_RANGE_BLOCKS, PROVIDER_PATIENCE};
 use alloy::eips::{BlockId, BlockNumberOrTag};
 use alloy::rpc::types::{Filter, Log};
 use alloy::sol_types::SolEvent;
@@ -12,9 +13,10 @@ use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use windlass_contracts::node_staking::NodeStaking;
 use windlass_contracts::registry::Registry;
 use windlass_protocol::spec::VerifiedSpec;
-use windlass_protocol::{Address, B256, Bytes};
+use windlass_protocol::{Address, B256, Bytes, U256};
 
 /// The chain through one or more providers.
 pub struct Providers {
@@ -235,6 +237,37 @@ impl ChainSource for Providers {
         self.providers[former].failed(reason.to_owned());
         let mut moved = self.moved.lock().unwrap_or_else(PoisonError::into_inner);
         *moved = (0, Instant::now());
+    }
+}
+
+impl ListSource for Providers {
+    /// Looks back from `until` in ranges that adapt, as far as the deployment, until one has proposals of that epoch:
+    /// they are of the first half of the epoch before.
+    async fn proposed(&self, spec: &VerifiedSpec, epoch: u32, until: u64) -> Vec<Vec<Address>> {
+        let topic = B256::from(U256::from(epoch));
+        let filter = Filter::new().address(spec.contracts.node_staking.address);
+        let filter = filter.event_signature(NodeStaking::CommitteeProposed::SIGNATURE_HASH).topic1(topic);
+        let (mut to, mut size) = (until, FIRST_RANGE_BLOCKS);
+        while to >= spec.deploy_block {
+            let from = to.saturating_sub(size - 1).max(spec.deploy_block);
+            let range = filter.clone().from_block(from).to_block(to);
+            match self.ask(|provider| provider.logs(&range)).await {
+                Ok(logs) => {
+                    let decode = |log: &Log| NodeStaking::CommitteeProposed::decode_log(&log.inner).ok();
+                    let lists: Vec<_> = logs.iter().filter_map(decode).map(|log| log.data.members).collect();
+                    if !lists.is_empty() || from == 0 {
+                        return lists;
+                    }
+                    (to, size) = (from - 1, (size * 2).min(MAX_RANGE_BLOCKS));
+                }
+                Err(SourceError::TooMuch { .. }) if size > 1 => size /= 2,
+                Err(error) => {
+                    tracing::debug!(epoch, %error, "no provider tells who was proposed");
+                    return Vec::new();
+                }
+            }
+        }
+        Vec::new()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Inbox: heads from the follower (a watched value) and what peers say (a bounded queue). Emits the served
 //! head and what to tell peers, both as watched values. It waits for nobody but the disk.
 
-use super::{Book, Observed, ServedHead, SignError, Signing};
+use super::{Book, KnownLineage, Observed, ServedHead, SignError, Signing, steps};
 use crate::clock::unix_seconds;
 use crate::follower::{FinalHead, MirrorState};
 use crate::limits::{RESIGN_EVERY, TOLD_HEADS, WINDOW_HEADS};
@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use windlass_protocol::head::Attestation;
 use windlass_protocol::header::Header;
 use windlass_protocol::message::head::HeadMessage;
-use windlass_protocol::{Address, B256, keccak256};
+use windlass_protocol::spec::VerifiedSpec;
+use windlass_protocol::{Address, B256};
 
 /// Why the attester ended.
 #[derive(Debug, thiserror::Error)]
@@ -40,16 +41,22 @@ pub struct SigningState {
     pub last: Option<u64>,
     /// Why it doesn't sign now.
     pub held_back: Option<String>,
+    /// The last epoch of which it keeps a head for devices that sleep.
+    pub kept: Option<u32>,
 }
 
 /// Signs, collects, chooses.
 pub struct Attester {
     store: Arc<Store>,
+    spec: Arc<VerifiedSpec>,
     book: Book,
-    /// `None` on a node that isn't in the committee.
+    lineage: KnownLineage,
+    /// `None` on a node that never signs.
     signing: Option<Signing>,
-    /// Our own newest final head, to be signed again and again.
+    /// Our own newest final head, to be signed again and again while its epoch's committee has us.
     final_head: Option<FinalHead>,
+    /// The epoch of that head.
+    epoch: u32,
     generation: u64,
     /// Heights that were served, for pruning behind them.
     window: VecDeque<u64>,
@@ -60,23 +67,26 @@ pub struct Attester {
 }
 
 impl Attester {
-    /// An attester over a mirror. `signing` is `None` on a node that isn't in the committee.
+    /// An attester over a mirror. `signing` is `None` on a node that never signs; one that has it signs the heads of
+    /// the epochs whose committee it is in.
     pub fn new(
         store: Arc<Store>,
-        book: Book,
+        spec: Arc<VerifiedSpec>,
+        lineage: KnownLineage,
         signing: Option<Signing>,
         mirror: watch::Receiver<MirrorState>,
     ) -> Self {
-        let state = SigningState {
-            member: signing.is_some(),
-            last: signing.as_ref().and_then(Signing::last),
-            held_back: None,
-        };
+        let last = signing.as_ref().and_then(Signing::last);
+        let book = Book::new(spec.clone(), lineage.borrow().clone());
+        let state = SigningState { last, ..SigningState::default() };
         Self {
             store,
+            spec,
             book,
+            lineage,
             signing,
             final_head: None,
+            epoch: 0,
             generation: 0,
             window: VecDeque::new(),
             mirror,
@@ -117,6 +127,11 @@ impl Attester {
                     // The follower has ended; the node is about to.
                     Err(_) => return Ok(()),
                 },
+                changed = self.lineage.changed() => match changed {
+                    Ok(()) => self.inherit()?,
+                    // Who keeps it has ended; the node is about to.
+                    Err(_) => return Ok(()),
+                },
                 heard = inbox.recv() => match heard {
                     Some(heard) => self.hear(heard)?,
                     None => return Ok(()),
@@ -124,6 +139,20 @@ impl Attester {
                 _ = resign.tick() => self.sign()?,
             }
         }
+    }
+
+    /// Takes over who is in office now.
+    fn inherit(&mut self) -> Result<(), AttestError> {
+        let lineage = self.lineage.borrow_and_update().clone();
+        self.book.inherit(lineage);
+        let served = self.served.borrow().clone();
+        if let Some(head) = served {
+            self.keep(&head)?;
+        }
+        let Some(head) = self.final_head else { return Ok(()) };
+        // Heads of an epoch whose committee wasn't known were left out.
+        self.take_heads(None, head)?;
+        self.sign()
     }
 
     /// Takes over what the follower knows now.
@@ -157,9 +186,10 @@ impl Attester {
         let newest = head.position.number;
         let from = former.map_or(0, |former| former + 1).max(newest.saturating_sub(self.book.reach()));
         for number in self.store.proven_heights(from)? {
-            if let Some(rlp) = self.store.get::<Headers>(&number)? {
-                self.book.own_head(Position { number, hash: keccak256(&rlp) });
-            }
+            let rlp = self.store.get::<Headers>(&number)?;
+            let Some(header) = rlp.and_then(|rlp| Header::decode(&rlp).ok()) else { continue };
+            self.book.own_head(Position { number, hash: header.hash }, header.timestamp);
+            self.epoch = self.spec.epoch_at(header.timestamp);
         }
         let dissenters = self.book.dissenters(head.position);
         if !dissenters.is_empty() {
@@ -170,8 +200,7 @@ impl Attester {
 
     /// Signs our newest final head, for the first time or afresh.
     fn sign(&mut self) -> Result<(), AttestError> {
-        let members = self.book.committee().members().len();
-        if let (Some(signing), Some(head)) = (&mut self.signing, self.final_head) {
+        if let Some((signing, head, members)) = self.in_office() {
             let now = unix_seconds();
             match signing.sign(head, members, now) {
                 Ok(attestation) => {
@@ -186,6 +215,22 @@ impl Attester {
         self.serve()?;
         self.tell();
         Ok(())
+    }
+
+    /// The key, the head to sign and the size of its committee, if that has us.
+    fn in_office(&mut self) -> Option<(&mut Signing, FinalHead, usize)> {
+        let committee = self.book.lineage().of(self.epoch);
+        let (signing, head) = (self.signing.as_mut()?, self.final_head?);
+        let members = committee.filter(|committee| committee.contains(&signing.address()));
+        let members = members.map(|committee| committee.members().len());
+        self.state.send_if_modified(|state| {
+            let news = state.member != members.is_some();
+            if news {
+                (state.member, state.held_back) = (members.is_some(), None);
+            }
+            news
+        });
+        Some((signing, head, members?))
     }
 
     fn hold_back(&self, reason: &SignError) {
@@ -216,7 +261,7 @@ impl Attester {
                 }
             }
             HeadMessage::Report { number, hash } => {
-                let member = self.book.committee().contains(&heard.from);
+                let member = self.book.lineage().committees().knows(&heard.from);
                 if let Some(signing) = self.signing.as_mut().filter(|_| member) {
                     signing.report(heard.from, Position { number, hash });
                     if self.state.borrow().held_back.is_some() {
@@ -266,7 +311,16 @@ impl Attester {
         let generation = self.generation;
         let head =
             ServedHead { position, header, rlp, account, attestations, attested_at, generation, recent };
+        self.keep(&head)?;
         self.served.send_replace(Some(Arc::new(head)));
+        Ok(())
+    }
+
+    /// Keeps the first head of each epoch's second half, once it is known who comes next.
+    fn keep(&self, head: &ServedHead) -> Result<(), AttestError> {
+        if let Some(epoch) = steps::keep(&self.store, &self.spec, self.book.lineage(), head)? {
+            self.state.send_modify(|state| state.kept = Some(epoch));
+        }
         Ok(())
     }
 
@@ -294,7 +348,7 @@ impl Attester {
                 attestation,
             })
             .collect();
-        if let (Some(_), Some(head)) = (&self.signing, self.final_head) {
+        if let (true, Some(head)) = (self.state.borrow().member, self.final_head) {
             // Before the attestation, so that a member that waits for reports doesn't wait for a signature.
             let Position { number, hash } = head.position;
             messages.insert(0, HeadMessage::Report { number, hash });

@@ -3,6 +3,7 @@
 //! Pure: no clock, no disk. A member's newest attestation of a height counts; one that contradicts an earlier
 //! one of the same member is reported and not taken.
 
+use super::Lineage;
 use crate::limits::{COLLECTED_HEADS, MAX_MEMBER_CLOCK_SKEW};
 use crate::store::Position;
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ pub enum Observed {
     New,
     /// It, or a fresher one, is known.
     Known,
-    /// Not of a committee member, or of another chain.
+    /// Not of a member of any committee there was lately, or of another chain.
     Stranger,
     /// It answers a device's nonce, or its height is none to attest, or it is dated in the future.
     Unfit,
@@ -28,29 +29,43 @@ pub enum Observed {
     Equivocation(Address),
 }
 
+/// One of our own final heads that can be served.
+struct Own {
+    hash: B256,
+    /// Who may attest it.
+    committee: Committee,
+}
+
 /// The collected attestations.
 pub struct Book {
     spec: Arc<VerifiedSpec>,
-    committee: Committee,
-    /// Our own final heads that can be served, by number.
-    own: BTreeMap<u64, B256>,
+    lineage: Arc<Lineage>,
+    /// By number.
+    own: BTreeMap<u64, Own>,
     heights: BTreeMap<u64, BTreeMap<Address, (B256, Attestation)>>,
 }
 
 impl Book {
-    /// An empty book for a committee.
-    pub fn new(spec: Arc<VerifiedSpec>, committee: Committee) -> Self {
-        Self { spec, committee, own: BTreeMap::new(), heights: BTreeMap::new() }
+    /// An empty book.
+    pub fn new(spec: Arc<VerifiedSpec>, lineage: Arc<Lineage>) -> Self {
+        Self { spec, lineage, own: BTreeMap::new(), heights: BTreeMap::new() }
     }
 
-    /// The committee.
-    pub fn committee(&self) -> &Committee {
-        &self.committee
+    /// Who is in office, and was lately.
+    pub fn lineage(&self) -> &Lineage {
+        &self.lineage
     }
 
-    /// Adds one of our own final heads; heights far below the newest one are forgotten.
-    pub fn own_head(&mut self, position: Position) {
-        self.own.insert(position.number, position.hash);
+    /// Who is in office from now on.
+    pub fn inherit(&mut self, lineage: Arc<Lineage>) {
+        self.lineage = lineage;
+    }
+
+    /// Adds one of our own final heads, made at this time; heights far below the newest one are forgotten. One of an
+    /// epoch whose committee isn't known can't be served.
+    pub fn own_head(&mut self, position: Position, timestamp: u64) {
+        let Some(committee) = self.lineage.of(self.spec.epoch_at(timestamp)).cloned() else { return };
+        self.own.insert(position.number, Own { hash: position.hash, committee });
         let Some((newest, _)) = self.own.last_key_value() else { return };
         let lowest = newest.saturating_sub(self.reach());
         self.own = self.own.split_off(&lowest);
@@ -80,7 +95,7 @@ impl Book {
             return Observed::Far;
         }
         let Some(signer) = attestation.signer(&self.spec, number, hash) else { return Observed::Stranger };
-        if !self.committee.contains(&signer) {
+        if !self.lineage.committees().knows(&signer) {
             return Observed::Stranger;
         }
         let members = self.heights.entry(number).or_default();
@@ -104,9 +119,9 @@ impl Book {
     /// The highest of our own heads that a threshold of members attested, with the freshest attestations
     /// that make up the threshold and the time at which all of them had vouched.
     pub fn served(&self) -> Option<(Position, Vec<Attestation>, u64)> {
-        let threshold = self.spec.threshold(self.committee.members().len());
-        self.own.iter().rev().find_map(|(number, hash)| {
-            let mut agreeing = self.agreeing(*number, *hash);
+        self.own.iter().rev().find_map(|(number, Own { hash, committee })| {
+            let threshold = self.spec.threshold(committee.members().len());
+            let mut agreeing = self.agreeing(*number, *hash, committee);
             if agreeing.len() < threshold {
                 return None;
             }
@@ -117,9 +132,10 @@ impl Book {
         })
     }
 
-    fn agreeing(&self, number: u64, hash: B256) -> Vec<Attestation> {
-        let members = self.heights.get(&number).into_iter().flat_map(BTreeMap::values);
-        members.filter(|(theirs, _)| *theirs == hash).map(|(_, attestation)| *attestation).collect()
+    fn agreeing(&self, number: u64, hash: B256, committee: &Committee) -> Vec<Attestation> {
+        let members = self.heights.get(&number).into_iter().flatten();
+        let agreeing = members.filter(|(member, (theirs, _))| *theirs == hash && committee.contains(member));
+        agreeing.map(|(_, (_, attestation))| *attestation).collect()
     }
 
     /// What this member signed at a number, as far as it is known.
@@ -174,15 +190,15 @@ mod tests {
 
     fn book() -> (Book, Vec<SecretKey>) {
         let (spec, members) = testing::spec(3);
-        let committee = Committee::first(&spec);
-        (Book::new(Arc::new(spec), committee), members)
+        let lineage = Arc::new(Lineage::lasting(&spec));
+        (Book::new(Arc::new(spec), lineage), members)
     }
 
     #[test]
     fn a_head_is_served_at_the_threshold_with_the_freshest() {
         let (mut book, members) = book();
         let head = position(5, 1);
-        book.own_head(head);
+        book.own_head(head, NOW);
         let first = attest(&book, &members[0], head, NOW - 30);
         assert_eq!(book.observe(head, first, NOW), Observed::New);
         assert_eq!(book.served(), None);
@@ -198,7 +214,7 @@ mod tests {
     fn a_higher_head_is_served_only_once_it_has_enough() {
         let (mut book, members) = book();
         for number in [5, 6] {
-            book.own_head(position(number, number as u8));
+            book.own_head(position(number, number as u8), NOW);
             book.observe(
                 position(number, number as u8),
                 attest(&book, &members[0], position(number, number as u8), NOW),
@@ -221,7 +237,7 @@ mod tests {
     fn what_proves_nothing_is_not_taken() {
         let (mut book, members) = book();
         let head = position(5, 1);
-        book.own_head(head);
+        book.own_head(head, NOW);
         let stranger = SecretKey::from_bytes(&[99; 32]).unwrap();
         let good = attest(&book, &members[0], head, NOW);
         assert_eq!(book.observe(head, attest(&book, &stranger, head, NOW), NOW), Observed::Stranger);
@@ -245,7 +261,7 @@ mod tests {
     fn a_member_that_signs_far_ahead_keeps_nobody_from_being_passed_on() {
         let (mut book, members) = book();
         let head = position(5, 1);
-        book.own_head(head);
+        book.own_head(head, NOW);
         let honest = attest(&book, &members[1], head, NOW);
         book.observe(head, honest, NOW);
         for number in 6..5 + COLLECTED_HEADS {
@@ -264,7 +280,7 @@ mod tests {
         }
         assert!(book.heights.len() as u64 <= 2 * COLLECTED_HEADS + 1);
         for number in 0..1_000 {
-            book.own_head(position(number, 1));
+            book.own_head(position(number, 1), NOW);
         }
         assert!(book.own.len() as u64 <= COLLECTED_HEADS + 1);
         assert!(book.newest(2).len() <= 2);

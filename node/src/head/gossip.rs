@@ -4,7 +4,7 @@
 //! Whatever the attester wants told goes out on all of them. Nothing is believed here: the attester checks
 //! signatures. Members of the committee and configured peers have a place each; strangers share a few.
 
-use super::Heard;
+use super::{Heard, KnownLineage};
 use crate::limits::{
     HEAD_DEADLINE, HEAD_IDLE, HEAD_MESSAGE_BURST, HEAD_MESSAGES_PER_SECOND, HEAD_STREAM_BURST,
     HEAD_STREAMS_PER_SECOND, MAX_STRANGER_HEAD_STREAMS, RECONNECT_PAUSE,
@@ -21,7 +21,6 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use windlass_p2p::frame::{read_frame, write_frame};
 use windlass_p2p::{Control, Incoming, PeerStream, identity};
-use windlass_protocol::head::Committee;
 use windlass_protocol::message::head::{HeadMessage, MAX_HEAD_MESSAGE_BYTES};
 use windlass_protocol::message::names;
 use windlass_protocol::{KeyAddress, wire};
@@ -68,7 +67,7 @@ enum Standing {
 
 /// Which task serves the stream of which peer: one each, the newest.
 struct Places {
-    committee: Committee,
+    lineage: KnownLineage,
     configured: HashSet<PeerId>,
     held: HashMap<PeerId, (Standing, AbortHandle)>,
 }
@@ -77,7 +76,7 @@ impl Places {
     fn standing(&self, peer: PeerId, address: KeyAddress) -> Standing {
         match () {
             () if self.configured.contains(&peer) => Standing::Configured,
-            () if self.committee.contains(&address.0) => Standing::Member,
+            () if self.lineage.borrow().committees().knows(&address.0) => Standing::Member,
             () => Standing::Stranger,
         }
     }
@@ -107,7 +106,7 @@ impl Gossip {
     pub fn new(
         control: Control,
         configured: Vec<Peer>,
-        committee: Committee,
+        lineage: KnownLineage,
         told: watch::Receiver<Arc<Vec<HeadMessage>>>,
         inbox: mpsc::Sender<Heard>,
     ) -> Self {
@@ -116,7 +115,7 @@ impl Gossip {
         Self {
             link: Link { control, told, inbox, rates },
             configured,
-            places: Places { committee, configured: ids, held: HashMap::new() },
+            places: Places { lineage, configured: ids, held: HashMap::new() },
             openings: Rates::new(HEAD_STREAMS_PER_SECOND, HEAD_STREAM_BURST),
             idle: HEAD_IDLE,
         }
@@ -268,7 +267,7 @@ mod tests {
             let (inbox, heard) = mpsc::channel(STREAM_QUEUE);
             let told = watch::Sender::new(Arc::new(vec![report(77)]));
             let mut gossip =
-                Gossip::new(control, Vec::new(), Committee::first(&spec), told.subscribe(), inbox);
+                Gossip::new(control, Vec::new(), testing::lineage(&spec), told.subscribe(), inbox);
             gossip.idle = idle;
             tokio::spawn(network.run(cancelled.clone()));
             tokio::spawn(gossip.run(incoming, cancelled.clone()));

@@ -9,16 +9,24 @@
 //! | `signing` | what may be signed, and the record of it on disk |
 //! | `attester` | the task that signs, collects and chooses the served head |
 //! | `gossip` | the task that carries attestations between nodes |
+//! | `lineage` | the task that knows which committee is in office in which epoch |
+//! | `steps` | heads that are kept for devices that slept, one of each epoch |
 //! | `served` | a head that answers can be proven under |
 
 mod attester;
 mod book;
 mod gossip;
+mod lineage;
 mod served;
 mod signing;
+pub(crate) mod steps;
 
 pub use attester::{AttestError, Attester, Heard, SigningState};
 pub use book::{Book, Observed};
 pub use gossip::{Gossip, Peer};
+pub use lineage::{Genealogist, KnownLineage, Lineage, LineageError, ListSource};
 pub use served::ServedHead;
 pub use signing::{SignError, Signing};
+
+#[cfg(test)]
+mod tests;

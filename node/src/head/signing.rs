@@ -7,9 +7,13 @@ use crate::follower::FinalHead;
 use crate::store::{Durability, Position, Signed, Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use windlass_protocol::head::{Attestation, Committee, Head};
-use windlass_protocol::spec::VerifiedSpec;
+use windlass_protocol::committee::REMEMBERED;
+use windlass_protocol::head::{Attestation, Head};
+use windlass_protocol::spec::{MAX_COMMITTEE, VerifiedSpec};
 use windlass_protocol::{Address, B256, SecretKey};
+
+/// Members whose reports are kept: those of the committees that are remembered.
+const MAX_REPORTS: usize = MAX_COMMITTEE * REMEMBERED;
 
 /// Why a head isn't signed.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +49,8 @@ pub enum SignError {
     Store(#[from] StoreError),
 }
 
-/// A member's key and its record.
+/// A node's key and the record of what it signed. Whether it is in the committee of a head's epoch is for the caller to
+/// know.
 pub struct Signing {
     key: SecretKey,
     spec: Arc<VerifiedSpec>,
@@ -58,20 +63,15 @@ pub struct Signing {
 }
 
 impl Signing {
-    /// The key of a committee member, `None` for anybody else. Reads the store.
-    pub fn of_member(
-        key: &SecretKey,
-        committee: &Committee,
-        spec: Arc<VerifiedSpec>,
-        store: Arc<Store>,
-    ) -> Result<Option<Self>, StoreError> {
-        if !committee.contains(&key.address().0) {
-            return Ok(None);
-        }
+    /// The key with its record. Reads the store.
+    pub fn new(key: &SecretKey, spec: Arc<VerifiedSpec>, store: Arc<Store>) -> Result<Self, StoreError> {
         let last = store.get::<Signed>(&())?;
-        let signing =
-            Self { key: key.clone(), spec, store, last, first_seen: None, reports: BTreeMap::new() };
-        Ok(Some(signing))
+        Ok(Self { key: key.clone(), spec, store, last, first_seen: None, reports: BTreeMap::new() })
+    }
+
+    /// Whose signatures these are.
+    pub fn address(&self) -> Address {
+        self.key.address().0
     }
 
     /// The highest block signed so far.
@@ -81,8 +81,11 @@ impl Signing {
 
     /// Notes what another member says is final.
     pub fn report(&mut self, member: Address, position: Position) {
-        // At most one per member, and a committee has at most 16.
+        // At most one per member, of the few committees there were lately.
         self.reports.insert(member, position);
+        while self.reports.len() > MAX_REPORTS {
+            self.reports.pop_first();
+        }
     }
 
     /// Signs a final head. Writes the record first: call it where blocking is allowed.
@@ -141,8 +144,7 @@ mod tests {
     fn signing(dev: bool, directory: &std::path::Path) -> Signing {
         let (spec, members) = testing::spec_with(3, |spec| spec.dev = dev);
         let store = Arc::new(Store::open(directory, &spec).unwrap());
-        let committee = Committee::first(&spec);
-        Signing::of_member(&members[0], &committee, Arc::new(spec), store).unwrap().unwrap()
+        Signing::new(&members[0], Arc::new(spec), store).unwrap()
     }
 
     #[test]
@@ -184,15 +186,5 @@ mod tests {
             assert!(matches!(refused, Err(SignError::NoRecord(_))), "{number}: {refused:?}");
         }
         assert!(member.sign(head(10, 1, 2), 3, 100).is_ok());
-    }
-
-    #[test]
-    fn who_is_not_in_the_committee_has_nothing_to_sign_with() {
-        let directory = tempfile::tempdir().unwrap();
-        let (spec, _) = testing::spec(3);
-        let store = Arc::new(Store::open(directory.path(), &spec).unwrap());
-        let committee = Committee::first(&spec);
-        let stranger = SecretKey::from_bytes(&[99; 32]).unwrap();
-        assert!(Signing::of_member(&stranger, &committee, Arc::new(spec), store).unwrap().is_none());
     }
 }

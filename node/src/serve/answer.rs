@@ -4,7 +4,7 @@
 //! here knows about streams or peers.
 
 use super::{RouteBook, Served};
-use crate::head::ServedHead;
+use crate::head::{KnownLineage, ServedHead, steps};
 use crate::store::{Store, StoreError, ViewError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use windlass_protocol::question::{ExpandError, Question, Target, name_target};
 use windlass_protocol::record::{DeviceRecord, DeviceStatus, KeyRecord, NameRecord, expired};
 use windlass_protocol::route::MAX_ROUTE_BYTES;
 use windlass_protocol::slot::Slot;
+use windlass_protocol::spec::VerifiedSpec;
 use windlass_protocol::{B256, DeviceId, KeyAddress, wire};
 
 /// Why there is no answer.
@@ -26,6 +27,12 @@ pub enum AnswerError {
     /// More than one bundle holds.
     #[error("the answer is larger than one bundle: ask less at once")]
     TooLarge,
+    /// A question of a committee among others.
+    #[error("a committee is asked for in a request of its own")]
+    NotAlone,
+    /// No head that proves who is in office in this epoch.
+    #[error("this node keeps no head that leads to the committee of epoch {0}")]
+    NoStep(u32),
     /// The mirror couldn't be read.
     #[error(transparent)]
     View(#[from] ViewError),
@@ -36,6 +43,8 @@ impl AnswerError {
     pub fn refusal(&self) -> Response {
         let (reason, text) = match self {
             Self::NotReady => (Reason::NotReady, self.to_string()),
+            Self::NoStep(_) => (Reason::NotReady, self.to_string()),
+            Self::NotAlone => (Reason::Malformed, self.to_string()),
             Self::TooLarge => (Reason::TooLarge, self.to_string()),
             // What is wrong with our disk is nobody else's business.
             Self::View(_) => (Reason::NotReady, "this node can't read its mirror".to_owned()),
@@ -54,7 +63,9 @@ impl From<StoreError> for AnswerError {
 #[derive(Clone)]
 pub struct Answers {
     store: Arc<Store>,
+    spec: Arc<VerifiedSpec>,
     served: Served,
+    lineage: KnownLineage,
     routes: Arc<RouteBook>,
 }
 
@@ -66,8 +77,14 @@ enum Stop {
 
 impl Answers {
     /// Answers under whatever head is served when they are asked for.
-    pub fn new(store: Arc<Store>, served: Served, routes: Arc<RouteBook>) -> Self {
-        Self { store, served, routes }
+    pub fn new(
+        store: Arc<Store>,
+        spec: Arc<VerifiedSpec>,
+        served: Served,
+        lineage: KnownLineage,
+        routes: Arc<RouteBook>,
+    ) -> Self {
+        Self { store, spec, served, lineage, routes }
     }
 
     /// The head that is served now.
@@ -83,6 +100,9 @@ impl Answers {
     /// Answers questions. Reads the disk: call it where blocking is allowed.
     pub fn respond(&self, questions: &[Question], now: u64) -> Result<Response, AnswerError> {
         let head = self.served().ok_or(AnswerError::NotReady)?;
+        if questions.iter().any(|question| matches!(question, Question::Committee(_))) {
+            return self.step(&head, questions);
+        }
         match self.respond_under(&head, questions, now) {
             // The window moved on while we read: once more, under the newest head.
             Err(AnswerError::View(ViewError::Gone(_))) => {
@@ -91,6 +111,14 @@ impl Answers {
             }
             other => other,
         }
+    }
+
+    /// How to walk to the committee of an epoch. Comes under another head than anything else, so it is asked for alone.
+    fn step(&self, head: &ServedHead, questions: &[Question]) -> Result<Response, AnswerError> {
+        let [Question::Committee(epoch)] = questions else { return Err(AnswerError::NotAlone) };
+        let lineage = self.lineage.borrow().clone();
+        let step = steps::towards(&self.store, &self.spec, &lineage, head, *epoch)?;
+        step.map(Response::Step).ok_or(AnswerError::NoStep(*epoch))
     }
 
     fn respond_under(

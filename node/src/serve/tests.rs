@@ -63,7 +63,9 @@ fn population() -> Vec<(B256, B256)> {
 
 fn answers(mirror: &Mirror) -> (Answers, Arc<RouteBook>) {
     let book = Arc::new(RouteBook::open(mirror.store.clone(), mirror.now).unwrap());
-    (Answers::new(mirror.store.clone(), mirror.head.clone(), book.clone()), book)
+    let lineage = testing::lineage(&mirror.spec);
+    let (store, spec, head) = (mirror.store.clone(), mirror.spec.clone(), mirror.head.clone());
+    (Answers::new(store, spec, head, lineage, book.clone()), book)
 }
 
 /// Reads a response as a client does: every slot of every question proven, nothing left over.

@@ -9,14 +9,14 @@ pub(crate) mod rpc;
 
 use crate::chain::{Answer, Block, ChainSource, Change, CrossCheck, SourceError};
 use crate::follower::Follower;
-use crate::head::{Attester, Book, Heard, ServedHead};
+use crate::head::{Attester, Heard, KnownLineage, Lineage, ServedHead};
 use crate::store::Store;
 use alloy::consensus::Header as ConsensusHeader;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use windlass_protocol::head::{Committee, Head};
+use windlass_protocol::head::Head;
 use windlass_protocol::message::head::HeadMessage;
 use windlass_protocol::spec::{
     ChainSpec, ContractPin, Contracts, FinalityRule, Fraction, SignedSpec, VerifiedSpec, verify_spec,
@@ -68,6 +68,14 @@ pub(crate) fn spec_with(members: u8, change: impl FnOnce(&mut ChainSpec)) -> (Ve
     change(&mut spec);
     let bytes = SignedSpec::sign(&spec, &publisher()).to_bytes();
     (verify_spec(&bytes, publisher().address()).unwrap(), keys)
+}
+
+/// The spec's committee in office for ever.
+pub(crate) fn lineage(spec: &VerifiedSpec) -> KnownLineage {
+    let (known, lineage) = watch::channel(Arc::new(Lineage::lasting(spec)));
+    // Whoever asks for changes is told that there are none, not that it is over.
+    std::mem::forget(known);
+    lineage
 }
 
 /// A signed spec as in a file, and its publisher.
@@ -421,8 +429,8 @@ impl Served {
         let chain = FakeChain::new();
         let store = Arc::new(Store::open(directory.path(), &spec).unwrap());
         let follower = Follower::new(chain.clone(), store.clone(), spec.clone()).unwrap();
-        let book = Book::new(spec.clone(), Committee::first(&spec));
-        let attester = Attester::new(store.clone(), book, None, follower.state());
+        let lineage = lineage(&spec);
+        let attester = Attester::new(store.clone(), spec.clone(), lineage, None, follower.state());
         let head = attester.served();
         let (inbox, heard) = mpsc::channel(64);
         let cancelled = CancellationToken::new();

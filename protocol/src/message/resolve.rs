@@ -1,8 +1,10 @@
 //! `/windlass/resolve/1`: one request, one response, then the stream ends.
 
 use crate::bundle::Bundle;
+use crate::committee::CommitteeStep;
 use crate::question::{MAX_QUESTIONS, Question};
 use crate::route::SignedRoute;
+use crate::spec::MAX_COMMITTEE;
 use crate::wire;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -34,7 +36,7 @@ impl Decodable for Request {
     }
 }
 
-/// A node's answer: RLP `[0, bundle, [route…]]` or `[1, reason, text]`.
+/// A node's answer: RLP `[0, bundle, [route…]]`, `[1, reason, text]` or `[2, step…]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Response {
     /// Proofs of every slot the questions expand to, and the routes of the devices they lead to, where the
@@ -45,6 +47,8 @@ pub enum Response {
         /// Unverified until checked against the proven record.
         routes: Vec<SignedRoute>,
     },
+    /// To a question of a committee: how to walk towards it.
+    Step(CommitteeStep),
     /// No answer.
     Refused {
         /// Why.
@@ -105,6 +109,10 @@ impl Encodable for Response {
             Self::Refused { reason, text } => {
                 s.begin_list(3).append(&1u8).append(&reason.code()).append(text);
             }
+            Self::Step(step) => {
+                s.begin_list(4).append(&2u8).append(&step.bundle).append(&step.last);
+                wire::append_slices(s, &step.members);
+            }
         }
     }
 }
@@ -116,6 +124,11 @@ impl Decodable for Response {
             0 => Ok(Self::Proven { bundle: f[1].as_val()?, routes: wire::list(&f[2], MAX_ROUTES)? }),
             1 if f[2].data()?.len() > MAX_TEXT_BYTES => Err(DecoderError::RlpIsTooBig),
             1 => Ok(Self::Refused { reason: Reason::from_code(f[1].as_val()?), text: f[2].as_val()? }),
+            2 => {
+                let members = f.get(3).ok_or(DecoderError::RlpIncorrectListLen)?;
+                let members = wire::addresses(members, MAX_COMMITTEE)?;
+                Ok(Self::Step(CommitteeStep { bundle: f[1].as_val()?, last: f[2].as_val()?, members }))
+            }
             _ => Err(DecoderError::Custom("an unknown kind of response")),
         }
     }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use alloy_primitives::{B256, Bytes, keccak256};
 
 /// Trie nodes by hash, with a note of which were needed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ProofPool {
     entries: Vec<Entry>,
 }

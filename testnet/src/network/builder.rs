@@ -13,6 +13,7 @@ pub struct Builder {
     pub(super) directory: Option<PathBuf>,
     pub(super) rpc_url: Option<String>,
     pub(super) nodes: usize,
+    pub(super) committee: Option<usize>,
     pub(super) devices: usize,
     pub(super) finality: Finality,
     pub(super) heartbeat: f64,
@@ -27,6 +28,7 @@ impl Builder {
             directory: None,
             rpc_url: None,
             nodes: 3,
+            committee: None,
             devices: 0,
             finality: Finality::Immediate,
             heartbeat: 5.0,
@@ -35,9 +37,14 @@ impl Builder {
         }
     }
 
-    /// How many nodes, all of them in the committee. Default 3.
+    /// How many nodes. Default 3.
     pub fn nodes(self, nodes: usize) -> Self {
         Self { nodes, ..self }
+    }
+
+    /// How many of the nodes, the first ones, make up the first committee. Default: all.
+    pub fn committee(self, members: usize) -> Self {
+        Self { committee: Some(members), ..self }
     }
 
     /// How many enrolled and named devices. Default 0.
@@ -79,6 +86,7 @@ impl Builder {
     /// Starts everything and returns when it can be used.
     pub async fn start(self) -> Result<Testnet, NetworkError> {
         count("nodes", self.nodes, 1, MAX_NODES)?;
+        count("members of the committee", self.committee.unwrap_or(self.nodes), 1, self.nodes)?;
         count("devices", self.devices, 0, MAX_DEVICES)?;
         let files = Files::create(self.directory.as_deref(), self.nodes, self.rpc_url.as_deref())?;
         let mut testnet = Testnet {
@@ -94,7 +102,7 @@ impl Builder {
         let mut since = Instant::now();
         testnet.start_chain(&self).await?;
         testnet.lap("the chain", &mut since);
-        testnet.deploy().await?;
+        testnet.deploy(self.committee.unwrap_or(self.nodes)).await?;
         testnet.lap("the contracts", &mut since);
         for index in 0..self.nodes {
             testnet.nodes.push(None);

@@ -185,13 +185,13 @@ impl Testnet {
         Ok(())
     }
 
-    async fn deploy(&self) -> Result<(), NetworkError> {
+    async fn deploy(&self, members: usize) -> Result<(), NetworkError> {
         let spec = self.files.spec();
         if spec.exists() {
             return Ok(());
         }
-        let committee: Vec<String> =
-            self.files.node_addresses().iter().map(|address| address.to_string()).collect();
+        let committee = self.files.node_addresses().iter().take(members);
+        let committee: Vec<String> = committee.map(|address| address.to_string()).collect();
         let key = self.files.key("operator");
         let arguments = [
             "chain",

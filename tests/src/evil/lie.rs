@@ -36,7 +36,7 @@ pub enum Lie {
     Equivocation,
     /// A genuine committee key's signature for a chain with another genesis.
     OtherChain,
-    /// Well-formed signatures of the very block, by keys that are in the committee no more.
+    /// Signatures of the very block by a key that was in the committee and is no more.
     RetiredCommittee,
     /// Signatures that answer somebody's nonce, sent again as if they answered nothing.
     ReplayedNonce,
@@ -56,7 +56,8 @@ impl Lie {
             Self::Unattested | Self::ForgedHeader | Self::Equivocation | Self::OtherChain => {
                 ("not in the committee", true)
             }
-            Self::RetiredCommittee | Self::ReplayedNonce => ("not in the committee", true),
+            Self::RetiredCommittee => ("is no more", true),
+            Self::ReplayedNonce => ("not in the committee", true),
             Self::ForeignProof => ("cut short or changed", true),
             Self::OtherCode => ("account proof", true),
             Self::Oversized => ("sent ", true),
@@ -69,7 +70,7 @@ impl Lie {
 
     /// Whether it takes one genuine committee key to tell.
     pub fn needs_member(self) -> bool {
-        matches!(self, Self::Equivocation | Self::OtherChain | Self::ReplayedNonce)
+        matches!(self, Self::Equivocation | Self::OtherChain | Self::ReplayedNonce | Self::RetiredCommittee)
     }
 
     /// The false answer for an honest one.

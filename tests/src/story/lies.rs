@@ -21,8 +21,9 @@ impl Story {
         command.arg("--spec").arg(folder.join("chain.spec"));
         command.args(["--publisher", &self.testnet.publisher().to_string()]);
         if lie.needs_member() {
-            // The third node's, which the first, honest one has nothing to do with.
-            command.arg("--member-key").arg(folder.join("keys/node-3.json"));
+            // The third node's, which the first, honest one has nothing to do with; or the one that was replaced.
+            let member = if lie == Lie::RetiredCommittee { "keys/node-1.json" } else { "keys/node-3.json" };
+            command.arg("--member-key").arg(folder.join(member));
             command.arg("--passphrase-file").arg(folder.join("passphrase"));
         }
         let mut running = Running::start(command, "evil-node".to_owned())?;

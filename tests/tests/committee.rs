@@ -1,0 +1,168 @@
+//! A committee is replaced on chain: nodes stake, somebody proposes them, and from the next epoch on they alone are
+//! believed, by devices that slept as well. Epochs pass because the chain's clock is put forward.
+
+#![allow(missing_docs)]
+
+use alloy::rpc::client::{ClientBuilder, RpcClient};
+use alloy_sol_types::{Eip712Domain, SolCall, SolStruct};
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use std::fs;
+use windlass_contracts::node_staking::{ISigned, NodeStaking};
+use windlass_protocol::spec::{VerifiedSpec, verify_spec};
+use windlass_protocol::{Address, B256, SecretKey, U256};
+use windlass_testnet::chain::DEV_ACCOUNTS;
+use windlass_testnet::network::{Testnet, health};
+use windlass_tests::evil::Lie;
+use windlass_tests::story::{SOON, Story};
+use windlass_tests::windlass::program;
+
+/// What a node stakes, in wei.
+const STAKE: u64 = 1_000_000_000_000_000_000;
+/// Until when a consent to staking may be used.
+const DEADLINE: u64 = (1 << 40) - 1;
+
+mod eip712 {
+    alloy_sol_types::sol! {
+        struct RegisterNode { address node; address owner; uint40 deadline; }
+    }
+}
+
+/// Sends transactions of the first funded account, and puts the clock forward.
+struct Desk<'a> {
+    testnet: &'a Testnet,
+    client: RpcClient,
+    spec: VerifiedSpec,
+}
+
+impl<'a> Desk<'a> {
+    fn new(testnet: &'a Testnet) -> anyhow::Result<Self> {
+        let client = ClientBuilder::default().http(testnet.rpc_url().parse()?);
+        let spec = verify_spec(&fs::read(testnet.spec_file())?, testnet.publisher())?;
+        Ok(Self { testnet, client, spec })
+    }
+
+    async fn ask(&self, method: &'static str, params: Value) -> anyhow::Result<Value> {
+        self.client.request(method, params).await.with_context(|| method.to_owned())
+    }
+
+    async fn send(&self, call: Vec<u8>, value: u64) -> anyhow::Result<()> {
+        let to = self.spec.contracts.node_staking.address;
+        let (data, value) = (windlass_protocol::Bytes::from(call), U256::from(value));
+        let transaction = json!({ "from": DEV_ACCOUNTS[0].address, "to": to, "data": data, "value": value });
+        let hash = self.ask("eth_sendTransaction", json!([transaction])).await?;
+        let receipt = self.ask("eth_getTransactionReceipt", json!([hash])).await?;
+        ensure!(receipt["status"] == "0x1", "a transaction failed: {receipt}");
+        Ok(())
+    }
+
+    fn node_key(&self, number: usize) -> anyhow::Result<SecretKey> {
+        let path = self.testnet.directory().join(format!("keys/node-{number}.json"));
+        let passphrase = fs::read_to_string(self.testnet.passphrase_file())?;
+        Ok(windlass_keyfile::read(&path, passphrase.trim_end())?)
+    }
+
+    /// Stakes for a node, with its consent.
+    async fn stake(&self, number: usize) -> anyhow::Result<Address> {
+        let key = self.node_key(number)?;
+        let (node, owner) = (key.address().0, DEV_ACCOUNTS[0].address);
+        let deadline = alloy::primitives::aliases::U40::from(DEADLINE);
+        let domain = Eip712Domain::new(
+            Some("NodeStaking".into()),
+            Some("1".into()),
+            Some(U256::from(self.spec.chain_id)),
+            Some(self.spec.contracts.node_staking.address),
+            None,
+        );
+        let digest = eip712::RegisterNode { node, owner, deadline }.eip712_signing_hash(&domain);
+        let signature = key.sign(&digest).as_bytes();
+        let consent = ISigned::Signature {
+            r: B256::from_slice(&signature[..32]),
+            s: B256::from_slice(&signature[32..64]),
+            v: signature[64] + 27,
+        };
+        self.send(NodeStaking::registerCall { node, deadline, consent }.abi_encode(), STAKE).await?;
+        Ok(node)
+    }
+
+    /// The newest block's number and time.
+    async fn newest(&self) -> anyhow::Result<(u64, u64)> {
+        let block = self.ask("eth_getBlockByNumber", json!(["latest", false])).await?;
+        let field = |name: &str| {
+            let text = block[name].as_str().context("no such field")?.trim_start_matches("0x");
+            Ok::<_, anyhow::Error>(u64::from_str_radix(text, 16)?)
+        };
+        Ok((field("number")?, field("timestamp")?))
+    }
+
+    /// The next block is made at this time.
+    async fn at(&self, timestamp: u64) -> anyhow::Result<()> {
+        self.ask("evm_setNextBlockTimestamp", json!([timestamp])).await.map(drop)
+    }
+
+    /// Makes a block at this time and waits until every node serves it.
+    async fn mine(&self, timestamp: u64) -> anyhow::Result<()> {
+        self.at(timestamp).await?;
+        self.ask("evm_mine", json!([])).await?;
+        let (number, _) = self.newest().await?;
+        self.testnet.wait_served(number).await?;
+        Ok(())
+    }
+
+    /// Waits until every node's health is as wanted.
+    async fn all(&self, what: &str, wanted: impl Fn(usize, &Value) -> bool) -> anyhow::Result<()> {
+        for (place, node) in self.testnet.nodes().iter().flatten().enumerate() {
+            let reached = async {
+                while !health(&node.admin).await.is_some_and(|said| wanted(place, &said)) {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+            };
+            let waited = tokio::time::timeout(SOON, reached).await;
+            ensure!(waited.is_ok(), "node {}: {what}: {:?}", place + 1, health(&node.admin).await);
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_new_committee_takes_over_and_the_retired_one_is_refused() -> anyhow::Result<()> {
+    let network = Testnet::builder(program("windlass-testnet")?).nodes(3).committee(1);
+    let mut story = Story::over(network).await?;
+    story.create_fleet().await?;
+    let (a, b) = (story.enrol("a").await?, story.enrol("b").await?);
+    story.register_name(&a).await?;
+    let before = story.resolve(&b).await?;
+    ensure!(before["proof"]["threshold"] == 1, "the first committee has one member: {before}");
+
+    // Nodes 2 and 3 stake, and are proposed in the first half of the next epoch.
+    let desk = Desk::new(&story.testnet)?;
+    let mut members = vec![desk.stake(2).await?, desk.stake(3).await?];
+    members.sort_unstable();
+    let length = desk.spec.epoch_length;
+    let epoch = u32::try_from(desk.newest().await?.1 / length)? + 1;
+    let start = u64::from(epoch) * length;
+    desk.at(start + 10).await?;
+    desk.send(NodeStaking::proposeCommitteeCall { epoch: epoch + 1, members }.abi_encode(), 0).await?;
+
+    // Its second half settles it, and every node keeps a head of it.
+    desk.mine(start + length / 2 + 10).await?;
+    desk.all("no head of the epoch is kept", |_, said| said["signing"]["epoch_kept"] == epoch).await?;
+    desk.mine(start + length + 1).await?;
+    let in_office = |place: usize, said: &Value| said["signing"]["member"] == (place > 0);
+    desk.all("it should be in office, or not", in_office).await?;
+
+    // B slept meanwhile, and walks forward.
+    let after = story.resolve(&b).await?;
+    ensure!(after["proof"]["epoch"] == epoch + 1, "{after}");
+    ensure!(after["proof"]["threshold"] == 2 && after["proof"]["attested_by"] == 2, "{after}");
+    ensure!(after["proof"]["refused"].as_array().is_some_and(Vec::is_empty), "{after}");
+    // Once there, it remembers.
+    let again = story.resolve(&b).await?;
+    ensure!(again["proof"]["epoch"] == epoch + 1, "{again}");
+
+    // Who was replaced is believed no more, by nobody who hears of it.
+    let reason = story.resolve_past_a_lie(&b, &a, Lie::RetiredCommittee).await?;
+    ensure!(reason.contains("is no more"), "{reason}");
+    story.shutdown().await;
+    Ok(())
+}
