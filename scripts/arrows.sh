@@ -56,12 +56,13 @@ forbid windlass-protocol $io $providers $shells rand futures libp2p-identity win
 forbid windlass-contracts $io $providers $shells windlass-protocol windlass-p2p $keyfile $above_contracts
 forbid windlass-keyfile tokio libp2p rocksdb $providers $shells windlass-p2p windlass-contracts $above_contracts
 forbid windlass-p2p $providers $shells rocksdb revm windlass-contracts $keyfile $above_contracts
+forbid windlass-rpc libp2p rocksdb revm jsonrpsee $shells windlass-protocol windlass-p2p windlass-contracts $keyfile $above_contracts
 forbid windlass-client $providers $shells rocksdb revm windlass-contracts $keyfile windlass-node windlass-cli windlass-testnet windlass-tests
 forbid windlass-cli rocksdb revm axum jsonrpsee windlass-node windlass-testnet windlass-tests
 forbid windlass-node revm jsonrpsee windlass-client windlass-cli windlass-testnet windlass-tests
 forbid windlass-testnet windlass-tests
 # Libraries have typed errors: `anyhow` is for binaries.
-for library in windlass-protocol windlass-contracts windlass-keyfile windlass-p2p windlass-client; do forbid_direct "$library" anyhow; done
+for library in windlass-protocol windlass-contracts windlass-keyfile windlass-p2p windlass-rpc windlass-client; do forbid_direct "$library" anyhow; done
 
 [ "$failures" = 0 ] || { echo "arrows: $failures of $checked forbidden edges exist" >&2; exit 1; }
 echo "arrows: $checked forbidden edges checked, none exists"

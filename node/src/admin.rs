@@ -1,36 +1,44 @@
 //! The HTTP listener for whoever runs the node: `/health` and `/metrics`.
 //!
-//! It reads what other tasks publish and changes nothing. Health is 200 while the node can prove something that is
-//! fresh, 503 otherwise, the same JSON either way; `/metrics` has the same numbers for Prometheus.
+//! It reads what other tasks publish and changes nothing. Health is 200 while the node can prove something that clients
+//! take as fresh, 503 otherwise, the same JSON either way; `/metrics` has the same numbers for Prometheus. Bound to
+//! loopback it answers no page that had a name of its own resolved to this machine (DNS rebinding).
 
 use crate::chain::{ProviderHealth, Providers};
 use crate::clock::unix_seconds;
 use crate::follower::{MirrorState, Phase};
-use crate::head::{ServedHead, SigningState};
-use crate::limits::HEALTHY_AGE;
+use crate::head::{KnownLineage, ServedHead, SigningState};
+use crate::limits::{ATTESTING_AGE, HEALTHY_AGE};
 use crate::metrics;
 use crate::network::NetworkStats;
 use crate::serve::{RouteBook, Served};
 use crate::store::{Fault, Position, Store, StoreSize};
 use alloy::sol_types::SolCall;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use windlass_contracts::node_staking::{INodeStaking, ISigned, NodeStaking};
 use windlass_p2p::Control;
-use windlass_protocol::head::Attestation;
+use windlass_protocol::head::{Attestation, Trust, verify_head};
+use windlass_protocol::spec::VerifiedSpec;
 use windlass_protocol::{Address, B256, Bytes};
 
 /// What health is read from.
 #[derive(Clone)]
 pub struct Gauges {
+    /// What clients check heads against.
+    pub spec: Arc<VerifiedSpec>,
+    /// Whose attestations count, in which epoch.
+    pub lineage: KnownLineage,
     /// The follower's state.
     pub mirror: watch::Receiver<MirrorState>,
     /// The served head.
@@ -59,6 +67,10 @@ pub struct Vitals {
     pub(crate) faults: Vec<(Address, Fault)>,
     pub(crate) providers: Vec<ProviderHealth>,
     pub(crate) counts: Counts,
+    /// Why a client whose clock is ours would refuse what is served.
+    refused: Option<String>,
+    /// The highest block that any provider had lately.
+    highest: u64,
     now: u64,
 }
 
@@ -74,12 +86,38 @@ pub(crate) struct Counts {
 
 /// Serves until cancelled.
 pub async fn run(listener: TcpListener, gauges: Gauges, cancelled: CancellationToken) {
-    let router =
+    let local = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let mut router =
         Router::new().route("/health", get(health)).route("/metrics", get(metrics_text)).with_state(gauges);
+    if local {
+        router = router.layer(from_fn(guard));
+    }
     let stop = async move { cancelled.cancelled().await };
     if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
         tracing::error!(%error, "the admin listener failed");
     }
+}
+
+/// Turns away who came by a name that isn't this machine's.
+async fn guard(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).map(|host| host.to_str().unwrap_or_default());
+    match host.is_none_or(is_local) {
+        true => next.run(request).await,
+        false => {
+            let advice = "this node's health is for this machine: use 127.0.0.1 or localhost\n";
+            (StatusCode::FORBIDDEN, advice).into_response()
+        }
+    }
+}
+
+/// Whether a Host header can only mean this machine: an IP address, which nobody else's name led to, or localhost.
+fn is_local(authority: &str) -> bool {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok()
 }
 
 async fn health(State(gauges): State<Gauges>) -> impl IntoResponse {
@@ -99,9 +137,12 @@ impl Gauges {
         let read =
             tokio::task::spawn_blocking(move || (store.size().ok(), store.faults().unwrap_or_default()));
         let (size, faults) = read.await.unwrap_or_default();
+        let served = self.served.borrow().clone();
         Vitals {
             mirror: self.mirror.borrow().clone(),
-            served: self.served.borrow().clone(),
+            refused: served.as_ref().and_then(|head| self.refused(head, now)),
+            highest: self.providers.highest(),
+            served,
             signing: self.signing.borrow().clone(),
             size,
             faults,
@@ -116,6 +157,13 @@ impl Gauges {
             now,
         }
     }
+
+    fn refused(&self, head: &ServedHead, now: u64) -> Option<String> {
+        let (lineage, epoch) = (self.lineage.borrow(), self.spec.epoch_at(head.header.timestamp));
+        let committee = lineage.of(epoch).unwrap_or_else(|| lineage.committees().latest());
+        let trust = Trust { spec: &self.spec, committee, now: Some(now), nonce: None };
+        verify_head(&trust, &head.rlp, &head.attestations).err().map(|error| error.to_string())
+    }
 }
 
 impl Vitals {
@@ -127,22 +175,24 @@ impl Vitals {
     /// Blocks from the served head to the newest one.
     pub(crate) fn lag(&self) -> Option<u64> {
         let (latest, served) = (self.mirror.latest?, self.served.as_ref()?);
-        Some(latest.number.saturating_sub(served.position.number))
+        Some(latest.number.max(self.highest).saturating_sub(served.position.number))
     }
 
-    /// Whether something fresh can be proven.
+    /// Whether something fresh can be proven that clients take.
     pub(crate) fn healthy(&self) -> bool {
-        self.age().is_some_and(|age| age <= HEALTHY_AGE)
+        self.age().is_some_and(|age| age <= HEALTHY_AGE) && self.refused.is_none()
     }
 
     /// Whether this node signs what it mirrors.
     pub(crate) fn is_signing(&self) -> bool {
-        self.signing.member && self.signing.held_back.is_none() && self.mirror.attestable.is_some()
+        let lately = self.signing.signed_at.is_some_and(|at| self.now.saturating_sub(at) <= ATTESTING_AGE);
+        lately && self.signing.held_back.is_none() && self.mirror.attestable.is_some()
     }
 
     fn status(&self) -> &'static str {
         match self.mirror.phase {
             Phase::Rebuilding => "rebuilding",
+            Phase::Disputed => "disputed",
             _ if self.healthy() => "ok",
             Phase::Syncing => "syncing",
             Phase::Following if self.served.is_some() => "stale",
@@ -164,6 +214,7 @@ impl Vitals {
                 "attested_at": head.attested_at,
                 "age": self.age(),
                 "attestations": head.attestations.len(),
+                "refused": self.refused,
             })),
             "attesting": self.is_signing(),
             "signing": json!({
@@ -184,6 +235,7 @@ impl Vitals {
             "circuits": self.counts.circuits,
             "routes": self.counts.routes,
             "providers": self.providers,
+            "unproven": mirror.unproven,
             "trouble": mirror.trouble,
         })
     }
@@ -222,4 +274,20 @@ fn evidence(member: Address, fault: &Fault) -> Value {
 
 fn place(position: Position) -> Value {
     json!({ "number": position.number, "hash": position.hash.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_a_foreign_page_may_have_chosen_is_told_from_this_machine() {
+        for local in ["127.0.0.1:9090", "localhost", "LOCALHOST:1", "[::1]:9090", "[::1]", "192.168.1.4:80"] {
+            assert!(is_local(local), "{local}");
+        }
+        for foreign in ["evil.example:9090", "localhost.evil.example", "", "127.0.0.1.evil.example", "[evil]"]
+        {
+            assert!(!is_local(foreign), "{foreign}");
+        }
+    }
 }

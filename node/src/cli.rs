@@ -8,10 +8,10 @@ use crate::store::Store;
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 use std::ffi::OsString;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
@@ -113,44 +113,35 @@ where
 
 fn fail(reason: &str) -> ExitCode {
     // Nowhere is left to say it when standard error is closed.
-    let _ = writeln!(std::io::stderr(), "error: {reason}");
+    let _ = writeln!(io::stderr(), "error: {reason}");
     ExitCode::from(FAILED)
 }
 
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("WINDLASS_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let colours = std::io::stderr().is_terminal();
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    let colours = io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours);
     // Somebody who runs us as a library may have set up their own.
     let _ = log.try_init();
 }
 
 async fn run_node(options: Run) -> End {
-    let path = options.config.clone();
-    let loaded = tokio::task::spawn_blocking(move || NodeConfig::load(&path)).await;
-    let (config, key) = match loaded {
-        Ok(Ok(loaded)) => loaded,
-        Ok(Err(error)) => return End::Failed(error.to_string()),
-        Err(error) => return End::Failed(error.to_string()),
-    };
     // Taken before anything is started, so that no signal is missed.
-    let (mut interrupt, mut terminate) =
-        match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
-            (Ok(interrupt), Ok(terminate)) => (interrupt, terminate),
-            (Err(error), _) | (_, Err(error)) => {
-                return End::Failed(format!("can't listen to signals: {error}"));
-            }
-        };
-    let mut node = match Node::start(config, key).await {
-        Ok(node) => node,
-        Err(error) => return End::Failed(error.to_string()),
+    let mut stop = match Stop::listen(options.stdin_guard) {
+        Ok(stop) => stop,
+        Err(error) => return End::Failed(format!("can't listen to signals: {error}")),
+    };
+    // A silent provider or a slow disk must not make a starting node deaf.
+    let mut node = tokio::select! {
+        end = stop.asked() => return end,
+        started = start(options.config) => match started {
+            Ok(node) => node,
+            Err(reason) => return End::Failed(reason),
+        },
     };
     announce(&node, options.json);
     let end = tokio::select! {
-        _ = interrupt.recv() => End::Interrupted,
-        _ = terminate.recv() => End::Asked,
-        () = stdin_closed(), if options.stdin_guard => End::Asked,
+        end = stop.asked() => end,
         ended = node.failed() => End::Failed(ended.to_string()),
     };
     node.shutdown().await;
@@ -170,8 +161,8 @@ async fn take_snapshot(command: Snapshot) -> Result<(), String> {
         .map_err(|error| error.to_string())??,
         Snapshot::Import(file) => {
             let config = NodeConfig::load_without_key(&file.config).map_err(|error| error.to_string())?;
-            let registry = config.spec.contracts.registry.address;
-            let providers = Providers::new(&config.providers, registry).map_err(|error| error.to_string())?;
+            let providers =
+                Providers::new(&config.providers, &config.spec).map_err(|error| error.to_string())?;
             providers.check(&config.spec).await.map_err(|error| error.to_string())?;
             let store = Store::open(&config.data_dir, &config.spec).map_err(|error| error.to_string())?;
             let imported = snapshot::import(&store, &config.spec, &providers, &file.path).await;
@@ -181,8 +172,47 @@ async fn take_snapshot(command: Snapshot) -> Result<(), String> {
     let (number, hash) = (summary.position.number, summary.position.hash.to_string());
     let line = json!({ "number": number, "hash": hash, "slots": summary.rows });
     // Whoever closed the pipe doesn't want to know.
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let _ = writeln!(io::stdout(), "{line}");
     Ok(())
+}
+
+async fn start(config: PathBuf) -> Result<Node, String> {
+    let loaded = tokio::task::spawn_blocking(move || NodeConfig::load(&config)).await;
+    let (config, key) = loaded.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    Node::start(config, key).await.map_err(|error| error.to_string())
+}
+
+/// Whatever asks the node to end.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+    stdin: Option<oneshot::Receiver<()>>,
+}
+
+impl Stop {
+    fn listen(stdin_guard: bool) -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            stdin: stdin_guard.then(stdin_closed),
+        })
+    }
+
+    /// Waits until one of them does. Cancel-safe.
+    async fn asked(&mut self) -> End {
+        let stdin = &mut self.stdin;
+        let closed = async {
+            match stdin {
+                Some(closed) => drop(closed.await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => End::Interrupted,
+            _ = self.terminate.recv() => End::Asked,
+            () = closed => End::Asked,
+        }
+    }
 }
 
 fn announce(node: &Node, as_json: bool) {
@@ -202,21 +232,21 @@ fn announce(node: &Node, as_json: bool) {
             node.admin_addr()
         ),
     };
-    let mut out = std::io::stdout();
+    let mut out = io::stdout();
     // Whoever closed the pipe doesn't want to know.
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// Ends when standard input does, so that a node never outlives whoever started it.
-async fn stdin_closed() {
+/// Told when standard input ends, so that a node never outlives whoever started it.
+fn stdin_closed() -> oneshot::Receiver<()> {
     let (closed, ended) = oneshot::channel();
     // A thread of its own, which nobody joins: a runtime would wait for the read when the node ends otherwise.
     std::thread::spawn(move || {
         let mut bytes = [0; 256];
-        while matches!(std::io::stdin().read(&mut bytes), Ok(read) if read > 0) {}
+        while matches!(io::stdin().read(&mut bytes), Ok(read) if read > 0) {}
         let _ = closed.send(());
     });
-    let _ = ended.await;
+    ended
 }
 
 #[cfg(test)]

@@ -62,6 +62,9 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: SpecError,
     },
+    /// The passphrase file.
+    #[error(transparent)]
+    Passphrase(#[from] windlass_keyfile::PassphraseError),
     /// The key file.
     #[error(transparent)]
     Key(#[from] windlass_keyfile::ReadError),
@@ -112,8 +115,8 @@ impl NodeConfig {
     /// second: call it where blocking is allowed.
     pub fn load(path: &Path) -> Result<(Self, SecretKey), ConfigError> {
         let (config, key_file, passphrase_file) = Self::read(path)?;
-        let passphrase = read_text("the passphrase file", &passphrase_file, MAX_CONFIG_BYTES)?;
-        let key = windlass_keyfile::read(&key_file, passphrase.trim_end_matches(['\r', '\n']))?;
+        let passphrase = windlass_keyfile::read_passphrase(&passphrase_file)?;
+        let key = windlass_keyfile::read(&key_file, &passphrase)?;
         Ok((config, key))
     }
 
@@ -289,6 +292,7 @@ admin = "127.0.0.1:0"
     #[test]
     fn each_mistake_is_one_line_that_says_where() {
         let (folder, text) = folder();
+        let base = text.clone();
         let publisher = testing::publisher().address().to_string();
         let swapped: String = publisher
             .chars()
@@ -316,8 +320,11 @@ admin = "127.0.0.1:0"
             let error = load(folder.path(), &text).unwrap_err().to_string();
             assert!(error.contains(expected) && !error.contains('\n'), "{expected}: {error}");
         }
+        // As the command line reads it: what follows the first line is not part of it.
+        fs::write(folder.path().join("passphrase"), "word\r\n\n# of the node in the shed\n").unwrap();
+        assert!(load(folder.path(), &base).is_ok());
         fs::write(folder.path().join("passphrase"), "wrong").unwrap();
-        assert!(matches!(load(folder.path(), &text), Err(ConfigError::Key(_))));
+        assert!(matches!(load(folder.path(), &base), Err(ConfigError::Key(_))));
         let missing = NodeConfig::load(&folder.path().join("nothing.toml")).unwrap_err();
         assert!(missing.to_string().contains("nothing.toml"));
     }

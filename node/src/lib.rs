@@ -40,6 +40,7 @@ pub mod limits;
 pub mod metrics;
 pub mod network;
 pub mod node;
+mod on_disk;
 pub mod rate;
 pub mod seats;
 pub mod serve;

@@ -29,9 +29,30 @@ pub const MAX_RANGE_BLOCKS: u64 = 50_000;
 /// Time for one answer of a chain provider.
 pub const PROVIDER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// For how long the preferred provider may have no new block before the others are asked whether they have: a few
-/// slots of the slowest chains.
-pub const PROVIDER_PATIENCE: Duration = Duration::from_secs(60);
+/// Time for each provider's word in a comparison: asked of all at once, waited for by the follower.
+pub const CONFIRM_DEADLINE: Duration = Duration::from_secs(2);
+
+/// For how long a provider that kept a comparison waiting is left out of the next ones.
+pub const SILENT_REST: Duration = Duration::from_secs(60);
+
+/// Providers that have to call a head final before it is signed, except on a development chain; and that have to
+/// contradict a mirror before it is given up.
+pub const NEEDED_PROVIDERS: usize = 2;
+
+/// Bytes of one answer of a provider: fifty thousand logs, and more than any block's.
+pub const MAX_PROVIDER_ANSWER_BYTES: usize = 32 * 1024 * 1024;
+
+/// Writes of the registry in one block: more than the gas of any chain's block pays for.
+pub const MAX_BLOCK_CHANGES: usize = 65_536;
+
+/// Time between comparisons of how far the providers are.
+pub const SURVEY_EVERY: Duration = Duration::from_secs(10);
+
+/// Blocks that the preferred provider may be behind the highest in two comparisons in a row.
+pub const MAX_PROVIDER_LAG: u64 = 3;
+
+/// Time for which a provider that was wrong isn't preferred for being ahead.
+pub const DISTRUST_TIME: Duration = Duration::from_secs(600);
 
 /// The longest pause of the follower after failures.
 pub const MAX_FOLLOW_PAUSE: Duration = Duration::from_secs(10);
@@ -56,10 +77,11 @@ pub const COMMITTEES_KEPT: usize = 4_096;
 /// Pause before the chain is asked again for the list of a committee.
 pub const LIST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Attestable heights around our own final one for which attestations are collected.
+/// Attestable heights below our own final one for which attestations are collected; of each member twice as
+/// many in all, for a node that is behind.
 pub const COLLECTED_HEADS: u64 = 64;
 
-/// Attestable heights below the newest one whose attestations are told to peers.
+/// Our own newest heads whose attestations are told to peers.
 pub const TOLD_HEADS: usize = 4;
 
 /// Streams of attestations of peers that are neither configured nor in the committee, one each. Those that are
@@ -149,6 +171,9 @@ pub const MAX_SNAPSHOT_HEAD_BYTES: usize = 64 * 1024;
 
 /// Rows of a snapshot: they are checked and written as one batch, in memory.
 pub const MAX_SNAPSHOT_ROWS: u64 = 1 << 24;
+
+/// Seconds after its last signature within which a member counts as signing: what others may count on.
+pub const ATTESTING_AGE: u64 = 20;
 
 /// Seconds after which a head that nobody vouched for again makes the node unhealthy: what strict clients take.
 pub const HEALTHY_AGE: u64 = 90;

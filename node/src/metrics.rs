@@ -76,19 +76,21 @@ fn mirror(registry: &mut Registry, vitals: &Vitals) {
 fn providers(registry: &mut Registry, vitals: &Vitals) {
     let (failures, contradictions) =
         (Family::<ByUrl, Counter>::default(), Family::<ByUrl, Counter>::default());
-    let preferred = Family::<ByUrl, Gauge>::default();
+    let (preferred, newest) = (Family::<ByUrl, Gauge>::default(), Family::<ByUrl, Gauge>::default());
     for provider in &vitals.providers {
         let url = vec![("url", provider.url.clone())];
         failures.get_or_create(&url).inc_by(provider.failures);
         contradictions.get_or_create(&url).inc_by(provider.contradictions);
         preferred.get_or_create(&url).set(i64::from(provider.preferred));
+        newest.get_or_create(&url).set(i64::try_from(provider.newest).unwrap_or(i64::MAX));
     }
     registry.register("provider_failures", "Failed or false answers of a chain provider", failures);
     registry.register(
         "provider_contradictions",
-        "Final blocks at which a provider has another block",
+        "Times a provider had another final block than the one it was compared with",
         contradictions,
     );
+    registry.register("provider_head", "The newest block a chain provider was seen to have", newest);
     registry.register("provider_preferred", "1 for the chain provider that is asked first", preferred);
 }
 

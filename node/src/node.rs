@@ -103,7 +103,7 @@ impl Node {
     /// Nothing is left running when it fails.
     pub async fn start(config: NodeConfig, key: SecretKey) -> Result<Self, StartError> {
         let spec = Arc::new(config.spec.clone());
-        let providers = Arc::new(Providers::new(&config.providers, spec.contracts.registry.address)?);
+        let providers = Arc::new(Providers::new(&config.providers, &spec)?);
         providers.check(&spec).await?;
         let parts = Parts::open(&config, &key, spec, providers).await?;
         let listener = TcpListener::bind(config.admin)
@@ -149,8 +149,10 @@ impl Node {
         let answers =
             Answers::new(store.clone(), spec.clone(), served.clone(), lineage.clone(), routes.clone());
         let rates = Arc::new(Rates::new(REQUESTS_PER_SECOND, REQUEST_BURST));
-        let gossip = Gossip::new(control.clone(), config.peers, lineage, told, inbox);
+        let gossip = Gossip::new(control.clone(), config.peers, lineage.clone(), told, inbox);
         let gauges = Gauges {
+            spec: spec.clone(),
+            lineage: lineage.clone(),
             mirror: mirror.clone(),
             served,
             signing,

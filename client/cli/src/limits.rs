@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// One JSON-RPC request. Public providers answer within a few seconds or not at all.
 pub const RPC_DEADLINE: Duration = Duration::from_secs(30);
+/// Bytes of one JSON-RPC answer: more than any block without its transactions, proof or contract's code.
+pub const MAX_RPC_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// From sending a transaction to its receipt: some blocks of a slow chain.
 pub const RECEIPT_DEADLINE: Duration = Duration::from_secs(180);
 /// Between two looks for a receipt, at first: the embedded chain makes a block at once.
@@ -14,8 +16,6 @@ pub const LAST_POLL: Duration = Duration::from_secs(1);
 pub const COMMIT_SLACK: Duration = Duration::from_secs(60);
 /// Bytes of a profile.
 pub const MAX_PROFILE_BYTES: u64 = 64 * 1024;
-/// Bytes of a file that holds a passphrase.
-pub const MAX_PASSPHRASE_BYTES: u64 = 4 * 1024;
 /// Bytes of a file of our own state: a head, a deployment journal.
 pub const MAX_STATE_BYTES: u64 = 64 * 1024;
 /// Bytes copied at a time in each direction of a stream: four chunks of it.

@@ -57,7 +57,7 @@ impl Refusal {
             return Self::known(settlement(&error));
         }
         let error = match Revert::abi_decode(data) {
-            Ok(revert) => crate::chain::one_line(&revert.reason),
+            Ok(revert) => windlass_rpc::one_line(&revert.reason),
             Err(_) => windlass_protocol::alloy_primitives::hex::encode_prefixed(&data[..data.len().min(36)]),
         };
         let reason = "the contract refuses, in words this program doesn't know".to_owned();

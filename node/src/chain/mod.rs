@@ -2,6 +2,12 @@
 //!
 //! Owns the seam: the follower knows [`ChainSource`] and nothing of JSON-RPC. Nothing here is believed beyond
 //! its hash: headers are decoded from their RLP, account proofs are verified, logs are checked by root.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `providers` | several providers as one source: which is asked, which is left, what they say of each other |
+//! | `provider` | one of them over JSON-RPC |
+//! | `eligibility` | what a chain must show at the start |
 
 mod eligibility;
 mod provider;
@@ -88,7 +94,7 @@ pub enum SourceError {
 }
 
 impl SourceError {
-    /// Whether asking again can't help.
+    /// Whether the node should not be started like this. Once it runs, it is one provider's failure.
     pub fn is_fatal(&self) -> bool {
         matches!(self, Self::OtherChain { .. } | Self::Ineligible { .. } | Self::Unproven { .. })
     }
@@ -120,21 +126,22 @@ pub trait ChainSource: Send + Sync + 'static {
     /// The proof of the registry's account after the block with this hash, root first.
     fn account(&self, hash: B256) -> impl Future<Output = Answer<Vec<Bytes>>> + Send;
 
-    /// How many providers there are to compare.
+    /// How many independent providers there are to compare.
     fn independent(&self) -> usize;
 
-    /// What each provider has at this number, compared with this hash.
+    /// What the independent providers that hold the block of this number to be final themselves have there, compared
+    /// with this hash. Takes a moment, not a provider's deadline.
     fn cross_check(&self, number: u64, hash: B256) -> impl Future<Output = CrossCheck> + Send;
 
     /// What was answered turned out to be wrong, for this reason: prefer another provider from now on.
     fn distrust(&self, reason: &str);
 }
 
-/// What independent providers say about one block.
+/// What independent providers say about one block. Who doesn't answer, or doesn't call it final, says nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CrossCheck {
-    /// So many have the same block.
+    /// So many have the same block as final.
     pub confirmations: usize,
-    /// So many have another one.
+    /// So many have another one as final.
     pub contradictions: usize,
 }

@@ -1,7 +1,7 @@
 //! The chain follower: the only writer of the mirror.
 //!
 //! Owns the way from the chain to the store: walking by parent hash, the tail of unfinalised blocks, moving
-//! final ones into the base, account proofs while blocks are new, the root check, and the rebuild when it
+//! final ones into the base, account proofs while blocks are new, the root check, and what follows when it
 //! fails. It never signs, serves or talks to peers; what it knows it says through one watch channel.
 //!
 //! | file | holds |
@@ -9,8 +9,10 @@
 //! | `state` | what the follower tells everybody else |
 //! | `tail` | the unfinalised blocks, in memory and in the store |
 //! | `step` | one round: fetch, extend the tail, finalise |
+//! | `resolve` | what becomes of the mirror when a round found something wrong |
 //! | `task` | rounds in time, with pauses after failures |
 
+mod resolve;
 mod state;
 mod step;
 mod tail;

@@ -17,6 +17,8 @@ pub enum Phase {
     Following,
     /// What was mirrored contradicts the chain; it is being fetched anew and nothing is served.
     Rebuilding,
+    /// A provider has another final block than the mirror, and no second one decides; nothing is served.
+    Disputed,
 }
 
 /// A final block at an attestable height whose account proof the mirror's root agrees with.
@@ -24,7 +26,9 @@ pub enum Phase {
 pub struct FinalHead {
     /// The block.
     pub position: Position,
-    /// How many independent providers have it; asked only where one is not enough.
+    /// Its Unix second.
+    pub timestamp: u64,
+    /// How many independent providers call it final.
     pub confirmations: usize,
 }
 
@@ -93,6 +97,8 @@ pub struct MirrorState {
     pub tail: Arc<[Unfinal]>,
     /// The last failure, until a round succeeds.
     pub trouble: Option<String>,
+    /// Why the last account proof couldn't be had: without one nothing can be attested.
+    pub unproven: Option<String>,
 }
 
 #[cfg(test)]

@@ -3,8 +3,11 @@
 
 use super::state::{FinalHead, MirrorState, Phase, Recent};
 use super::tail::{Entry, Tail};
-use crate::chain::{Block, ChainSource, Change, SourceError};
-use crate::limits::{CATCH_UP_BLOCKS, FIRST_RANGE_BLOCKS, MAX_RANGE_BLOCKS, MAX_TAIL_BLOCKS};
+use crate::chain::{Block, ChainSource, Change, CrossCheck, SourceError};
+use crate::limits::{
+    CATCH_UP_BLOCKS, FIRST_RANGE_BLOCKS, MAX_RANGE_BLOCKS, MAX_TAIL_BLOCKS, NEEDED_PROVIDERS,
+};
+use crate::on_disk::on_disk;
 use crate::store::{
     Accounts, ApplyError, Durability, FinalBlock, Headers, Position, Store, StoreError, TailBlock, View,
 };
@@ -24,12 +27,52 @@ pub enum FollowError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What the mirror holds, or was about to hold, is not what the chain proves.
-    #[error("{0}; rebuilding the mirror from block {1}")]
-    Contradiction(String, u64),
+    /// What the mirror held is not what the chain proves.
+    #[error("{what}; {}", again(.from))]
+    Contradiction {
+        /// What isn't.
+        what: String,
+        /// The last block that is kept.
+        from: Option<u64>,
+    },
+    /// Another final block than the mirror's, and too few who say so.
+    #[error(
+        "{0}; the mirror was proven, so one provider's word doesn't change it: nothing is served until that \
+         provider agrees again or a second one decides (name more in `providers`)"
+    )]
+    Disputed(String),
     /// Finality is further behind than any chain's should be.
-    #[error("{0} blocks are not final, more than {MAX_TAIL_BLOCKS}: the chain's finality has stalled")]
+    #[error("{0} blocks are not final, more than are followed: the chain's finality has stalled")]
     Stalled(u64),
+}
+
+fn again(from: &Option<u64>) -> String {
+    match from {
+        Some(number) => format!("following anew from block {number}, the last one that was proven"),
+        None => "rebuilding the mirror from the deployment on".to_owned(),
+    }
+}
+
+/// What a round may find to be wrong with the mirror, or with what is about to be mirrored.
+pub(super) enum Doubt {
+    /// The chain proves another storage root.
+    Mismatch(String),
+    /// The chain has another block where one was final.
+    Fork(String),
+    /// The mirrored trie itself can't be read.
+    Damage(String),
+}
+
+/// How a round ends early.
+pub(super) enum Broken {
+    Failed(FollowError),
+    Doubted(Doubt),
+}
+
+impl<E: Into<FollowError>> From<E> for Broken {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
 }
 
 /// What the mirror knows about a block.
@@ -47,15 +90,20 @@ enum Known {
 
 /// Follows a chain into a store.
 pub struct Follower<S> {
-    source: Arc<S>,
-    store: Arc<Store>,
-    spec: Arc<VerifiedSpec>,
-    base: Option<Position>,
-    tail: Tail,
-    recent: Recent,
+    pub(super) source: Arc<S>,
+    pub(super) store: Arc<Store>,
+    pub(super) spec: Arc<VerifiedSpec>,
+    pub(super) base: Option<Position>,
+    pub(super) tail: Tail,
+    pub(super) recent: Recent,
     /// Whether the base is known to be on the provider's chain.
-    canonical: bool,
-    state: watch::Sender<MirrorState>,
+    pub(super) canonical: bool,
+    /// What the providers said of a final block, and in which round.
+    compared: Option<(Position, CrossCheck, u64)>,
+    round: u64,
+    /// Unfinalised blocks followed at most.
+    pub(super) most_tail: u64,
+    pub(super) state: watch::Sender<MirrorState>,
 }
 
 impl<S: ChainSource> Follower<S> {
@@ -74,6 +122,9 @@ impl<S: ChainSource> Follower<S> {
             tail,
             recent,
             canonical: false,
+            compared: None,
+            round: 0,
+            most_tail: MAX_TAIL_BLOCKS,
             state: watch::Sender::new(state),
         })
     }
@@ -85,16 +136,24 @@ impl<S: ChainSource> Follower<S> {
 
     /// One round. Tells the state whatever comes of it.
     pub async fn step(&mut self) -> Result<(), FollowError> {
+        self.round += 1;
         let outcome = match self.round().await {
-            Err(FollowError::Contradiction(what, _)) => self.reconsider(what).await,
-            other => other,
+            Ok(()) => Ok(()),
+            Err(Broken::Doubted(doubt)) => self.resolve(doubt).await,
+            Err(Broken::Failed(error)) => {
+                if let FollowError::Stalled(_) = error {
+                    // Another provider may know better.
+                    self.source.distrust(&error.to_string());
+                }
+                Err(error)
+            }
         };
         let trouble = outcome.as_ref().err().map(ToString::to_string);
         self.state.send_modify(|state| state.trouble = trouble);
         outcome
     }
 
-    async fn round(&mut self) -> Result<(), FollowError> {
+    async fn round(&mut self) -> Result<(), Broken> {
         // Final before newest: asked the other way round, a block made in between would be final but unknown.
         let finalized = match self.spec.finality {
             FinalityRule::Tag => self.source.finalized().await?,
@@ -113,41 +172,90 @@ impl<S: ChainSource> Follower<S> {
             return Ok(());
         };
         self.check_base().await?;
+        self.agree_on(&finalized).await?;
         self.catch_up(&finalized).await?;
-        self.extend_tail(&latest).await?;
-        self.finalise(&finalized).await?;
+        let extended = self.extend_tail(&latest).await;
+        if matches!(extended, Ok(()) | Err(Broken::Failed(FollowError::Stalled(_)))) {
+            // What is in the tail may be final by now, which makes room.
+            self.finalise(&finalized).await?;
+        }
+        extended?;
         self.prove_base().await?;
+        self.confirm_again().await?;
         self.state.send_modify(|state| state.phase = Phase::Following);
         Ok(())
     }
 
+    /// What the providers say of a final block, asked once a round until enough of them have it.
+    async fn compare(&mut self, position: Position) -> CrossCheck {
+        // Nobody to compare with.
+        if self.source.independent() < 2 {
+            return CrossCheck { confirmations: 1, contradictions: 0 };
+        }
+        if let Some((of, check, round)) = self.compared
+            && of == position
+            && (round == self.round || check.confirmations >= NEEDED_PROVIDERS)
+        {
+            return check;
+        }
+        let check = self.source.cross_check(position.number, position.hash).await;
+        self.compared = Some((position, check, self.round));
+        check
+    }
+
+    /// Before a final block is mirrored: where more providers have another one, the one that was asked is left.
+    async fn agree_on(&mut self, finalized: &Block) -> Result<(), Broken> {
+        let position = position(finalized);
+        if self.base.is_some_and(|base| position.number <= base.number) {
+            return Ok(());
+        }
+        let check = self.compare(position).await;
+        if check.contradictions <= check.confirmations {
+            return Ok(());
+        }
+        let reason = format!(
+            "final block {} is {} for {} and another one for {}",
+            position.number,
+            position.hash,
+            providers(check.confirmations),
+            providers(check.contradictions)
+        );
+        self.source.distrust(&reason);
+        Err(SourceError::Unavailable(reason).into())
+    }
+
     /// Once after each start: is the base still on the chain?
-    async fn check_base(&mut self) -> Result<(), FollowError> {
+    async fn check_base(&mut self) -> Result<(), Broken> {
         let Some(base) = self.base.filter(|_| !self.canonical) else { return Ok(()) };
         match self.source.by_number(base.number).await? {
             Some(block) if block.header.hash == base.hash => {
                 self.canonical = true;
                 self.announce().await
             }
-            Some(block) => Err(self.contradiction(format!(
+            Some(block) => Err(fork(format!(
                 "final block {} is {} in the mirror, {} on the chain",
                 base.number, base.hash, block.header.hash
             ))),
-            // The provider is behind us: a later round decides.
+            // The provider is behind us: a later round asks another, if there is one.
             None => {
-                Err(SourceError::Unavailable(format!("the provider has no block {} yet", base.number)).into())
+                let reason = format!("the provider has no block {} yet", base.number);
+                self.source.distrust(&reason);
+                Err(SourceError::Unavailable(reason).into())
             }
         }
     }
 
     /// Fetches everything up to the final block in ranges, when much is missing.
-    async fn catch_up(&mut self, finalized: &Block) -> Result<(), FollowError> {
+    async fn catch_up(&mut self, finalized: &Block) -> Result<(), Broken> {
         let target = finalized.header.number;
         let from = self.base.map_or(self.spec.deploy_block, |base| base.number + 1);
         if self.base.is_some() && target < from + CATCH_UP_BLOCKS {
             return Ok(());
         }
-        self.tail.rewind(&self.store, 0)?;
+        // A mirror that was proven stays readable there, in case what comes turns out to be false.
+        let floor =
+            self.base.and_then(|_| on_disk(|| self.store.last_proven_height()).transpose()).transpose()?;
+        on_disk(|| self.tail.rewind(&self.store, 0))?;
         self.state.send_modify(|state| {
             state.phase = Phase::Syncing;
             state.attestable = None;
@@ -157,7 +265,7 @@ impl<S: ChainSource> Follower<S> {
             let to = target.min(from + size - 1);
             match self.source.changes_between(from, to).await {
                 Ok(changes) => {
-                    self.apply_range(to, finalized, changes).await?;
+                    self.apply_range(to, finalized, changes, floor.unwrap_or(to)).await?;
                     from = to + 1;
                     size = (size * 2).min(MAX_RANGE_BLOCKS);
                 }
@@ -175,7 +283,8 @@ impl<S: ChainSource> Follower<S> {
         to: u64,
         finalized: &Block,
         changes: Vec<Change>,
-    ) -> Result<(), FollowError> {
+        floor: u64,
+    ) -> Result<(), Broken> {
         let last = to == finalized.header.number;
         let block = if last {
             finalized.clone()
@@ -184,12 +293,18 @@ impl<S: ChainSource> Follower<S> {
             block.ok_or_else(|| SourceError::Unavailable(format!("the provider has lost block {to}")))?
         };
         let account = if last { self.account_of(&block).await? } else { None };
-        // Nothing is served while catching up, so only the newest version of everything is kept.
-        self.apply(&block, changes, account, to, Durability::Process)
+        // Nothing is served while catching up, so no version in between is kept.
+        self.apply(&block, changes, account, floor, Durability::Process)
     }
 
     /// Makes the tail end in `latest`: walks back by parent hash to a block that is known.
-    async fn extend_tail(&mut self, latest: &Block) -> Result<(), FollowError> {
+    async fn extend_tail(&mut self, latest: &Block) -> Result<(), Broken> {
+        // Before anything of it is fetched or kept.
+        let base = self.base.map_or(0, |base| base.number);
+        let blocks = latest.header.number.saturating_sub(base);
+        if blocks > self.most_tail {
+            return Err(FollowError::Stalled(blocks).into());
+        }
         let mut missing = Vec::new();
         let mut at = latest.clone();
         let ancestor = loop {
@@ -198,35 +313,35 @@ impl<S: ChainSource> Follower<S> {
                 Known::Base | Known::Older | Known::Tail if missing.is_empty() => return Ok(()),
                 Known::Base | Known::Tail => break at.header.number,
                 Known::Older | Known::Conflict => {
-                    return Err(self.contradiction(format!(
+                    return Err(fork(format!(
                         "block {} {} is on the chain, another one was final",
                         at.header.number, at.header.hash
                     )));
                 }
                 Known::Unknown => {}
             }
-            if missing.len() as u64 == MAX_TAIL_BLOCKS {
-                return Err(FollowError::Stalled(missing.len() as u64));
+            let parent = self.source.by_hash(at.header.parent_hash).await?;
+            // Each step goes down by one, so the walk ends.
+            if parent.header.number.checked_add(1) != Some(at.header.number) {
+                let (number, below) = (at.header.number, parent.header.number);
+                let reason = format!("the parent of block {number} has number {below}");
+                self.source.distrust(&reason);
+                return Err(SourceError::Unavailable(reason).into());
             }
-            let parent = at.header.parent_hash;
-            missing.push(at);
-            at = self.source.by_hash(parent).await?;
+            missing.push(std::mem::replace(&mut at, parent));
         };
         // Fetched before the old tail goes, so that a failure in between costs nothing.
         let mut entries = Vec::with_capacity(missing.len());
         for block in missing.into_iter().rev() {
             entries.push(self.fetch(block).await?);
         }
-        self.tail.rewind(&self.store, ancestor)?;
-        for entry in entries {
-            self.tail.push(&self.store, entry)?;
-        }
+        on_disk(|| {
+            self.tail.rewind(&self.store, ancestor)?;
+            entries.into_iter().try_for_each(|entry| self.tail.push(&self.store, entry))
+        })?;
         // Whoever watches learns of revocations now, not when they are final.
         self.state.send_modify(|state| state.tail = self.tail.writing());
-        match self.tail.len() as u64 {
-            blocks if blocks > MAX_TAIL_BLOCKS => Err(FollowError::Stalled(blocks)),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     fn known(&self, block: &Block) -> Result<Known, StoreError> {
@@ -243,7 +358,7 @@ impl<S: ChainSource> Follower<S> {
         Ok(if same { Known::Older } else { Known::Conflict })
     }
 
-    async fn fetch(&self, block: Block) -> Result<Entry, FollowError> {
+    async fn fetch(&self, block: Block) -> Result<Entry, Broken> {
         let changes = self.source.changes(block.header.hash).await?;
         let account = self.account_of(&block).await?.map(|(proof, _)| proof);
         let content = TailBlock { header: block.rlp.clone(), changes, account };
@@ -252,7 +367,7 @@ impl<S: ChainSource> Follower<S> {
 
     /// The verified account proof at an attestable height; `None` elsewhere, and where the provider doesn't
     /// keep that block's state any more.
-    async fn account_of(&self, block: &Block) -> Result<Option<(Vec<Bytes>, B256)>, FollowError> {
+    async fn account_of(&self, block: &Block) -> Result<Option<(Vec<Bytes>, B256)>, Broken> {
         if !self.spec.attestable(block.header.number) {
             return Ok(None);
         }
@@ -262,35 +377,38 @@ impl<S: ChainSource> Follower<S> {
                 if let Err(error) = &verified {
                     self.source.distrust(&error.to_string());
                 }
-                verified.map(Some)
+                self.state.send_if_modified(|state| state.unproven.take().is_some());
+                Ok(Some(verified?))
             }
-            Err(error) if error.is_fatal() => Err(error.into()),
             Err(error) => {
-                tracing::debug!(number = block.header.number, %error, "no account proof");
+                let number = block.header.number;
+                tracing::debug!(number, %error, "no account proof");
+                let reason = format!("no account proof at block {number}: {error}");
+                self.state.send_modify(|state| state.unproven = Some(reason));
                 Ok(None)
             }
         }
     }
 
-    fn verified(&self, block: &Block, proof: Vec<Bytes>) -> Result<(Vec<Bytes>, B256), FollowError> {
+    fn verified(&self, block: &Block, proof: Vec<Bytes>) -> Result<(Vec<Bytes>, B256), SourceError> {
         match verify_account(&self.spec.contracts.registry, block.header.state_root, &proof) {
             Ok(account) => Ok((proof, account.storage_root)),
             Err(error) => {
                 let number = block.header.number;
-                Err(SourceError::Unavailable(format!("at block {number} {error}")).into())
+                Err(SourceError::Unavailable(format!("at block {number} {error}")))
             }
         }
     }
 
     /// Moves the tail up to the final block into the base, one batch per block.
-    async fn finalise(&mut self, finalized: &Block) -> Result<(), FollowError> {
+    async fn finalise(&mut self, finalized: &Block) -> Result<(), Broken> {
         let target = finalized.header.number;
         match self.known(finalized)? {
             Known::Tail => {}
             // A provider that lags, or a final block of a fork we haven't walked to yet.
             Known::Base | Known::Older | Known::Unknown => return Ok(()),
             Known::Conflict => {
-                return Err(self.contradiction(format!(
+                return Err(fork(format!(
                     "block {target} {} is final on the chain, another one was",
                     finalized.header.hash
                 )));
@@ -312,7 +430,7 @@ impl<S: ChainSource> Follower<S> {
 
     /// Gets the account proof of the last final block once more, if it couldn't be had when it was new: on an
     /// idle chain no other block may follow for long.
-    async fn prove_base(&self) -> Result<(), FollowError> {
+    async fn prove_base(&mut self) -> Result<(), Broken> {
         let Some(base) = self.base.filter(|base| self.spec.attestable(base.number)) else { return Ok(()) };
         if self.store.get::<Accounts>(&base.number)?.is_some() {
             return Ok(());
@@ -320,16 +438,17 @@ impl<S: ChainSource> Follower<S> {
         let Some(rlp) = self.store.get::<Headers>(&base.number)? else { return Ok(()) };
         let Ok(block) = Block::decode(rlp) else { return Ok(()) };
         let Some((proof, proven)) = self.account_of(&block).await? else { return Ok(()) };
-        let mirrored = View::new(&self.store, base.number, self.store.generation())
-            .root()
-            .map_err(|error| self.contradiction(error.to_string()))?;
+        let view = View::new(&self.store, base.number, self.store.generation());
+        let mirrored = on_disk(|| view.root()).map_err(|error| damage(error.to_string()))?;
         if mirrored != proven {
             let error = ApplyError::RootMismatch { number: base.number, mirrored, proven };
-            return Err(self.contradiction(error.to_string()));
+            return Err(mismatch(error.to_string()));
         }
-        let mut batch = self.store.batch();
-        batch.put::<Accounts>(&base.number, &proof);
-        batch.commit(Durability::Disk)?;
+        on_disk(|| {
+            let mut batch = self.store.batch();
+            batch.put::<Accounts>(&base.number, &proof);
+            batch.commit(Durability::Disk)
+        })?;
         self.announce().await
     }
 
@@ -340,25 +459,23 @@ impl<S: ChainSource> Follower<S> {
         account: Option<(Vec<Bytes>, B256)>,
         floor: u64,
         durability: Durability,
-    ) -> Result<(), FollowError> {
+    ) -> Result<(), Broken> {
         let number = block.header.number;
         let written: BTreeSet<B256> = changes.iter().map(|(slot, _)| *slot).collect();
         let position = position(block);
         let block = FinalBlock { position, header: block.rlp.clone(), changes, account };
-        match self.store.apply(&block, floor, durability) {
-            Ok(()) => {}
-            Err(ApplyError::Store(error)) => return Err(error.into()),
-            Err(error @ (ApplyError::RootMismatch { .. } | ApplyError::Trie(_))) => {
-                return Err(self.contradiction(error.to_string()));
-            }
-        }
+        on_disk(|| self.store.apply(&block, floor, durability)).map_err(|error| match error {
+            ApplyError::Store(error) => error.into(),
+            ApplyError::RootMismatch { .. } => mismatch(error.to_string()),
+            ApplyError::Trie(_) => damage(error.to_string()),
+        })?;
         self.base = Some(position);
         self.recent.push(number, written.into_iter().collect());
         Ok(())
     }
 
     /// Tells how far the base is, and the highest head in it that can be attested.
-    async fn announce(&self) -> Result<(), FollowError> {
+    pub(super) async fn announce(&mut self) -> Result<(), Broken> {
         let attestable = self.attestable().await?;
         self.state.send_modify(|state| {
             state.base = self.base;
@@ -370,62 +487,52 @@ impl<S: ChainSource> Follower<S> {
         Ok(())
     }
 
-    async fn attestable(&self) -> Result<Option<FinalHead>, FollowError> {
-        let Some(number) = self.store.last_proven_height()? else { return Ok(None) };
-        let Some(rlp) = self.store.get::<Headers>(&number)? else { return Ok(None) };
-        let position = Position { number, hash: windlass_protocol::keccak256(&rlp) };
-        // One provider is enough on a development chain; elsewhere the attester wants to know.
-        if self.spec.dev && self.source.independent() == 1 {
-            return Ok(Some(FinalHead { position, confirmations: 1 }));
-        }
-        let check = self.source.cross_check(number, position.hash).await;
-        // One against one, or against a provider that is down just now, decides nothing.
-        if check.contradictions > check.confirmations.max(1) {
-            return Err(self.contradiction(format!(
-                "{} providers have another block at final height {number} than {}, {} have it",
-                check.contradictions, position.hash, check.confirmations
+    async fn attestable(&mut self) -> Result<Option<FinalHead>, Broken> {
+        let newest = on_disk(|| {
+            let Some(number) = self.store.last_proven_height()? else { return Ok::<_, StoreError>(None) };
+            self.store.get::<Headers>(&number)
+        })?;
+        let Some(block) = newest.and_then(|rlp| Block::decode(rlp).ok()) else { return Ok(None) };
+        let position = position(&block);
+        let check = self.compare(position).await;
+        if check.contradictions >= NEEDED_PROVIDERS && check.contradictions > check.confirmations {
+            return Err(fork(format!(
+                "{} have another block at final height {} than {}, {} have it",
+                providers(check.contradictions),
+                position.number,
+                position.hash,
+                providers(check.confirmations)
             )));
         }
-        Ok(Some(FinalHead { position, confirmations: check.confirmations }))
+        let confirmations = check.confirmations;
+        Ok(Some(FinalHead { position, timestamp: block.header.timestamp, confirmations }))
     }
 
-    fn contradiction(&self, what: String) -> FollowError {
-        FollowError::Contradiction(what, self.spec.deploy_block)
-    }
-
-    /// Rebuilds the mirror, unless it is the provider that serves another chain now: then the mirror is right,
-    /// and stays as it is until the spec's chain is back.
-    async fn reconsider(&mut self, what: String) -> Result<(), FollowError> {
-        match self.source.by_number(0).await? {
-            Some(genesis) if genesis.header.hash == self.spec.genesis_hash => self.rebuild(what),
-            _ => {
-                let reason = format!("the provider serves another chain than the spec pins: {what}");
-                self.source.distrust(&reason);
-                Err(SourceError::Unavailable(reason).into())
-            }
+    /// A provider that was a moment behind may have the head by now.
+    async fn confirm_again(&mut self) -> Result<(), Broken> {
+        let attestable = self.state.borrow().attestable;
+        let unconfirmed = attestable.is_some_and(|head| head.confirmations < NEEDED_PROVIDERS);
+        if unconfirmed && self.source.independent() >= NEEDED_PROVIDERS {
+            self.announce().await?;
         }
+        Ok(())
     }
+}
 
-    /// Stops serving, empties the mirror and prefers another provider; the next round starts from the
-    /// deployment.
-    fn rebuild(&mut self, what: String) -> Result<(), FollowError> {
-        tracing::error!(what, "the mirror contradicts the chain: rebuilding it");
-        self.base = None;
-        self.canonical = false;
-        self.recent.reset(0);
-        // First tell, so that nobody begins to read, then empty; who reads already notices the generation.
-        self.state.send_modify(|state| {
-            state.phase = Phase::Rebuilding;
-            state.base = None;
-            state.attestable = None;
-            state.generation = self.store.generation() + 1;
-            state.tail = Arc::default();
-        });
-        self.source.distrust(&what);
-        self.store.clear_mirror()?;
-        self.tail = Tail::default();
-        Err(self.contradiction(what))
-    }
+fn fork(what: String) -> Broken {
+    Broken::Doubted(Doubt::Fork(what))
+}
+
+fn mismatch(what: String) -> Broken {
+    Broken::Doubted(Doubt::Mismatch(what))
+}
+
+fn damage(what: String) -> Broken {
+    Broken::Doubted(Doubt::Damage(what))
+}
+
+fn providers(count: usize) -> String {
+    if count == 1 { "1 provider".to_owned() } else { format!("{count} providers") }
 }
 
 fn position(block: &Block) -> Position {

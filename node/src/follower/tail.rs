@@ -37,10 +37,6 @@ impl Tail {
         Ok(tail)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
     /// The entry of this number, if it is the block with this hash.
     pub(super) fn find(&self, number: u64, hash: B256) -> Option<&Entry> {
         let first = self.entries.front()?.block.header.number;

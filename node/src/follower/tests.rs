@@ -32,7 +32,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let (spec, _) = testing::spec(3);
+        Self::of(testing::spec(3).0)
+    }
+
+    fn of(spec: VerifiedSpec) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut world =
             Self { chain: FakeChain::new(), spec: Arc::new(spec), directory, follower: None, store: None };
@@ -331,19 +334,94 @@ async fn a_first_sync_asks_for_less_until_the_provider_answers() {
 }
 
 #[tokio::test]
-async fn a_dropped_log_is_never_served_and_rebuilt_from_another_provider() {
+async fn a_dropped_log_is_never_served_and_costs_nothing_that_was_proven() {
     let mut world = World::new();
     world.chain.extend(changes(&[(1, 1)]));
     world.chain.finalise(1);
     world.settle().await;
+    let generation = world.store().generation();
+    for lie in [FakeChain::drop_logs, FakeChain::forge_logs] {
+        let proven = world.store().cursor().unwrap();
+        lie(&world.chain, 1);
+        world.chain.extend(changes(&[(1, 2), (2, 2)]));
+        world.chain.finalise(1);
+        let state = world.follower.as_ref().unwrap().state();
+        let before = world.chain.distrusted();
+        let error = world.step().await.unwrap_err().to_string();
+        assert!(error.contains("the chain proves") && error.contains("anew"), "{error}");
+        assert_eq!(world.chain.distrusted(), before + 1, "another provider is asked next");
+        // What was proven goes on being served, and nothing else is.
+        assert_eq!(world.store().cursor().unwrap(), proven);
+        assert_eq!(state.borrow().attestable.map(|head| head.position), proven);
+        assert_eq!(world.store().tail().unwrap().len(), 0);
+        world.settle().await;
+        world.check();
+        assert_eq!(world.store().generation(), generation, "and nobody who reads is disturbed");
+    }
+}
+
+#[tokio::test]
+async fn a_lie_that_shows_only_later_costs_what_came_after_the_last_proof_and_no_more() {
+    let mut world = World::new();
+    for value in 1..4 {
+        world.chain.extend(changes(&[(1, value), (value, 7)]));
+        world.chain.finalise(1);
+        world.settle().await;
+    }
+    let (proven, generation) = (world.store().cursor().unwrap().unwrap(), world.store().generation());
+    // A log is left out, and the proof that would have shown it withheld; the next one shows it.
     world.chain.drop_logs(1);
-    world.chain.extend(changes(&[(1, 2), (2, 2)]));
+    world.chain.withhold_accounts(usize::MAX);
+    world.chain.extend(changes(&[(4, 4), (5, 5)]));
     world.chain.finalise(1);
+    world.step().await.unwrap();
+    assert_eq!(world.store().cursor().unwrap().unwrap().number, proven.number + 1);
     let state = world.follower.as_ref().unwrap().state();
-    assert!(matches!(world.step().await, Err(FollowError::Contradiction(..))));
-    assert_eq!(state.borrow().phase, Phase::Rebuilding);
-    assert_eq!(state.borrow().attestable, None);
-    assert_eq!(world.chain.distrusted(), 1);
+    assert_eq!(state.borrow().attestable.unwrap().position, proven, "what isn't proven isn't attested");
+    assert!(state.borrow().unproven.as_ref().unwrap().contains("no account proof at block 4"));
+    world.chain.withhold_accounts(0);
+    world.chain.extend(changes(&[(6, 6)]));
+    world.chain.finalise(1);
+    let error = world.step().await.unwrap_err();
+    assert!(
+        matches!(error, FollowError::Contradiction { from: Some(from), .. } if from == proven.number),
+        "{error}"
+    );
+    assert_eq!((state.borrow().phase, state.borrow().attestable), (Phase::Rebuilding, None));
+    assert_eq!(world.store().generation(), generation + 1, "who reads learns of it");
+    assert_eq!(world.store().cursor().unwrap(), Some(proven));
+    world.settle().await;
+    world.check();
+    assert_eq!(state.borrow().unproven, None);
+}
+
+#[tokio::test]
+async fn a_lie_in_a_catch_up_does_not_cost_the_mirror_it_began_with() {
+    let mut world = World::new();
+    world.chain.extend(changes(&[(1, 1), (2, 2)]));
+    world.chain.finalise(1);
+    world.settle().await;
+    let proven = world.store().cursor().unwrap();
+    for number in 0..200u8 {
+        world.chain.extend(changes(&[(number % 8, number % 5)]));
+    }
+    world.chain.finalise(200);
+    // In several ranges: what is false is mirrored before it shows.
+    world.chain.limit_ranges(50);
+    world.chain.drop_ranges(1);
+    let error = world.step().await.unwrap_err();
+    assert!(matches!(error, FollowError::Contradiction { from: Some(1), .. }), "{error}");
+    assert_eq!(world.store().cursor().unwrap(), proven);
+    world.settle().await;
+    world.check();
+    // A first sync has nothing to go back to.
+    let chain = world.chain.clone();
+    let mut world = World::new();
+    world.chain = chain;
+    world.restart();
+    world.chain.drop_ranges(1);
+    let error = world.step().await.unwrap_err();
+    assert!(matches!(error, FollowError::Contradiction { from: None, .. }), "{error}");
     world.settle().await;
     world.check();
 }
@@ -361,7 +439,7 @@ async fn a_final_block_that_changes_stops_the_serving() {
         world.chain.extend(changes(&[(1, value)]));
     }
     world.chain.finalise(4);
-    assert!(matches!(world.step().await, Err(FollowError::Contradiction(..))));
+    assert!(matches!(world.step().await, Err(FollowError::Contradiction { .. })));
     world.settle().await;
     world.check();
 
@@ -373,7 +451,7 @@ async fn a_final_block_that_changes_stops_the_serving() {
     }
     world.chain.finalise(5);
     world.restart();
-    assert!(matches!(world.step().await, Err(FollowError::Contradiction(..))));
+    assert!(matches!(world.step().await, Err(FollowError::Contradiction { .. })));
     world.settle().await;
     world.check();
 }
@@ -453,4 +531,138 @@ async fn a_provider_of_another_chain_costs_nothing_that_was_mirrored() {
     assert_eq!(world.store().cursor().unwrap(), before);
     let state = world.follower.as_ref().unwrap().state();
     assert!(state.borrow().attestable.is_some(), "what was proven stays provable");
+}
+
+#[tokio::test]
+async fn a_tail_that_would_grow_too_long_is_not_kept_at_all() {
+    let mut world = World::new();
+    world.chain.extend(changes(&[(1, 1)]));
+    world.chain.finalise(1);
+    world.settle().await;
+    world.follower.as_mut().unwrap().most_tail = 5;
+    for value in 0..5 {
+        world.chain.extend(changes(&[(2, value)]));
+    }
+    world.step().await.unwrap();
+    for value in 0..3 {
+        world.chain.extend(changes(&[(2, value)]));
+        assert!(matches!(world.step().await, Err(FollowError::Stalled(_))));
+        assert_eq!(world.store().tail().unwrap().len(), 5);
+    }
+    assert_eq!(world.chain.distrusted(), 3, "another provider may know better");
+    world.chain.finalise(4);
+    world.settle().await;
+    world.check();
+}
+
+#[tokio::test]
+async fn a_provider_that_is_behind_our_base_is_left() {
+    let mut world = World::new();
+    for value in 1..4 {
+        world.chain.extend(changes(&[(1, value)]));
+    }
+    world.chain.finalise(3);
+    world.settle().await;
+    world.restart();
+    world.chain.lag(2);
+    assert!(matches!(world.step().await, Err(FollowError::Source(_))));
+    assert_eq!(world.chain.distrusted(), 1);
+    world.chain.lag(0);
+    world.settle().await;
+    world.check();
+}
+
+/// A fork of the final chain from block 1 on, longer than the chain.
+fn fork(world: &World) {
+    world.chain.break_finality(1);
+    for value in 5..9 {
+        world.chain.extend(changes(&[(1, value)]));
+    }
+    world.chain.finalise(4);
+}
+
+async fn three_final_blocks(world: &mut World) {
+    for value in 1..4 {
+        world.chain.extend(changes(&[(1, value)]));
+        world.chain.finalise(1);
+        world.settle().await;
+    }
+}
+
+#[tokio::test]
+async fn one_providers_fork_does_not_cost_a_mirror_that_another_confirms() {
+    let mut world = World::new();
+    three_final_blocks(&mut world).await;
+    let (before, generation) = (world.store().cursor().unwrap(), world.store().generation());
+    // What is asked for now comes from a fork, while another provider still has our block as final.
+    world.chain.confirm(before.unwrap());
+    fork(&world);
+    for restarted in [false, true] {
+        if restarted {
+            world.restart();
+        }
+        assert!(matches!(world.step().await, Err(FollowError::Source(_))));
+        assert_eq!((world.store().cursor().unwrap(), world.store().generation()), (before, generation));
+        if !restarted {
+            let state = world.follower.as_ref().unwrap().state();
+            assert!(state.borrow().attestable.is_some(), "what was proven stays provable");
+        }
+    }
+    assert_eq!(world.chain.distrusted(), 2);
+}
+
+#[tokio::test]
+async fn one_providers_word_against_a_proven_mirror_stops_the_serving_and_changes_nothing() {
+    let mut world = World::of(testing::spec_with(3, |spec| spec.dev = false).0);
+    three_final_blocks(&mut world).await;
+    let (before, generation) = (world.store().cursor().unwrap(), world.store().generation());
+    let honest = world.chain.image();
+    fork(&world);
+    let mut state = world.follower.as_ref().unwrap().state();
+    for round in 0..4 {
+        let error = world.step().await.unwrap_err();
+        assert!(matches!(error, FollowError::Disputed(_)), "{error}");
+        assert!(error.to_string().contains("name more in `providers`") && !error.to_string().contains('\n'));
+        assert_eq!((world.store().cursor().unwrap(), world.store().generation()), (before, generation));
+        assert_eq!((state.borrow().phase, state.borrow().attestable), (Phase::Disputed, None));
+        if round == 1 {
+            world.restart();
+            state = world.follower.as_ref().unwrap().state();
+        }
+    }
+    // It comes back to the chain: nothing was lost.
+    world.chain.restore(honest.clone());
+    world.step().await.unwrap();
+    assert_eq!(state.borrow().attestable.unwrap().position, before.unwrap());
+    assert_eq!(state.borrow().phase, Phase::Following);
+
+    // A second one that says the same decides: what both chains share is kept.
+    fork(&world);
+    world.chain.agree(1);
+    let error = world.step().await.unwrap_err();
+    assert!(matches!(error, FollowError::Contradiction { from: Some(1), .. }), "{error}");
+    assert_eq!(world.store().generation(), generation + 1);
+    world.settle().await;
+    let cursor = world.store().cursor().unwrap().unwrap();
+    assert_eq!((cursor.number, cursor.hash), (5, world.chain.hash(5)));
+}
+
+#[tokio::test]
+async fn a_final_block_that_most_providers_contradict_is_not_mirrored() {
+    let mut world = World::new();
+    three_final_blocks(&mut world).await;
+    let before = world.store().cursor().unwrap();
+    let honest = world.chain.image();
+    // The one that is asked goes its own way above what is final; two others don't.
+    world.chain.extend(changes(&[(1, 7)]));
+    world.chain.finalise(1);
+    world.chain.contradict(2);
+    let error = world.step().await.unwrap_err().to_string();
+    assert!(error.contains("for 1 provider") && error.contains("for 2 providers"), "{error}");
+    assert_eq!(world.store().cursor().unwrap(), before);
+    assert_eq!(world.chain.distrusted(), 1);
+    world.chain.contradict(0);
+    world.chain.restore(honest);
+    world.settle().await;
+    world.check();
 }

@@ -6,7 +6,8 @@
 use super::{Book, KnownLineage, Observed, ServedHead, SignError, Signing, steps};
 use crate::clock::unix_seconds;
 use crate::follower::{FinalHead, MirrorState};
-use crate::limits::{RESIGN_EVERY, TOLD_HEADS, WINDOW_HEADS};
+use crate::limits::{RESIGN_EVERY, WINDOW_HEADS};
+use crate::on_disk::on_disk;
 use crate::store::{Accounts, Durability, Fault, Faults, Headers, Position, Store, StoreError};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct SigningState {
     pub member: bool,
     /// The highest block it ever signed.
     pub last: Option<u64>,
+    /// Unix seconds of its last signature since it was started.
+    pub signed_at: Option<u64>,
     /// Why it doesn't sign now.
     pub held_back: Option<String>,
     /// The last epoch of which it keeps a head for devices that sleep.
@@ -118,25 +121,25 @@ impl Attester {
         cancelled: CancellationToken,
     ) -> Result<(), AttestError> {
         let mut resign = tokio::time::interval(RESIGN_EVERY);
-        self.follow()?;
+        on_disk(|| self.follow())?;
         loop {
             tokio::select! {
                 () = cancelled.cancelled() => return Ok(()),
                 changed = self.mirror.changed() => match changed {
-                    Ok(()) => self.follow()?,
+                    Ok(()) => on_disk(|| self.follow())?,
                     // The follower has ended; the node is about to.
                     Err(_) => return Ok(()),
                 },
                 changed = self.lineage.changed() => match changed {
-                    Ok(()) => self.inherit()?,
+                    Ok(()) => on_disk(|| self.inherit())?,
                     // Who keeps it has ended; the node is about to.
                     Err(_) => return Ok(()),
                 },
                 heard = inbox.recv() => match heard {
-                    Some(heard) => self.hear(heard)?,
+                    Some(heard) => on_disk(|| self.hear(heard))?,
                     None => return Ok(()),
                 },
-                _ = resign.tick() => self.sign()?,
+                _ = resign.tick() => on_disk(|| self.sign())?,
             }
         }
     }
@@ -185,12 +188,19 @@ impl Attester {
     fn take_heads(&mut self, former: Option<u64>, head: FinalHead) -> Result<(), AttestError> {
         let newest = head.position.number;
         let from = former.map_or(0, |former| former + 1).max(newest.saturating_sub(self.book.reach()));
+        let mut heads = Vec::new();
         for number in self.store.proven_heights(from)? {
-            let rlp = self.store.get::<Headers>(&number)?;
-            let Some(header) = rlp.and_then(|rlp| Header::decode(&rlp).ok()) else { continue };
-            self.book.own_head(Position { number, hash: header.hash }, header.timestamp);
-            self.epoch = self.spec.epoch_at(header.timestamp);
+            let header = self.store.get::<Headers>(&number)?.and_then(|rlp| Header::decode(&rlp).ok());
+            heads.extend(header.map(|header| FinalHead {
+                position: Position { number, hash: header.hash },
+                timestamp: header.timestamp,
+                confirmations: 0,
+            }));
         }
+        if let Some(newest) = heads.last() {
+            self.epoch = self.spec.epoch_at(newest.timestamp);
+        }
+        self.book.own_heads(heads);
         let dissenters = self.book.dissenters(head.position);
         if !dissenters.is_empty() {
             tracing::warn!(number = newest, ?dissenters, "members attested another block than ours");
@@ -204,8 +214,10 @@ impl Attester {
             let now = unix_seconds();
             match signing.sign(head, members, now) {
                 Ok(attestation) => {
-                    let last = Some(head.position.number);
-                    self.state.send_modify(|state| (state.last, state.held_back) = (last, None));
+                    self.state.send_modify(|state| {
+                        state.last = Some(head.position.number);
+                        (state.signed_at, state.held_back) = (Some(now), None);
+                    });
                     self.book.observe(head.position, attestation, now);
                 }
                 Err(SignError::Store(error)) => return Err(error.into()),
@@ -250,7 +262,11 @@ impl Attester {
             HeadMessage::Attested { number, hash, attestation } => {
                 let position = Position { number, hash };
                 match self.book.observe(position, attestation, unix_seconds()) {
-                    Observed::New => {
+                    Observed::New(member) => {
+                        // Our own word that we don't remember is as good a record as the one that was lost.
+                        if let Some(signing) = self.signing.as_mut().filter(|s| s.address() == member) {
+                            signing.recall(position)?;
+                        }
                         self.serve()?;
                         self.tell();
                     }
@@ -294,7 +310,11 @@ impl Attester {
             return Ok(());
         };
         let known = self.served.borrow().clone();
-        if known.as_ref().is_some_and(|head| head.position == position && head.attestations == attestations) {
+        let same = |head: &Arc<ServedHead>| {
+            (head.position, head.generation) == (position, self.generation)
+                && head.attestations == attestations
+        };
+        if known.as_ref().is_some_and(same) {
             return Ok(());
         }
         let (Some(rlp), Some(account)) =
@@ -340,7 +360,7 @@ impl Attester {
     fn tell(&self) {
         let mut messages: Vec<HeadMessage> = self
             .book
-            .newest(TOLD_HEADS)
+            .told()
             .into_iter()
             .map(|(position, attestation)| HeadMessage::Attested {
                 number: position.number,
@@ -360,5 +380,154 @@ impl Attester {
             }
             news
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::head::Lineage;
+    use crate::store::{Durability, FinalBlock};
+    use crate::testing::{self, FakeChain};
+    use std::time::Duration;
+    use windlass_protocol::SecretKey;
+    use windlass_protocol::head::Head;
+    use windlass_protocol::spec::VerifiedSpec;
+
+    /// A member with a mirror in which each block of a made-up chain is proven.
+    struct World {
+        chain: Arc<FakeChain>,
+        store: Arc<Store>,
+        spec: Arc<VerifiedSpec>,
+        members: Vec<SecretKey>,
+        mirror: watch::Sender<MirrorState>,
+        attester: Attester,
+        _lineage: watch::Sender<Arc<Lineage>>,
+        _directory: tempfile::TempDir,
+    }
+
+    impl World {
+        fn new(change: impl FnOnce(&mut windlass_protocol::spec::ChainSpec)) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let (spec, members) = testing::spec_with(3, change);
+            let spec = Arc::new(spec);
+            let store = Arc::new(Store::open(directory.path(), &spec).unwrap());
+            let signing = Signing::new(&members[0], spec.clone(), store.clone()).unwrap();
+            let mirror = watch::Sender::new(MirrorState::default());
+            let lineage = watch::Sender::new(Arc::new(Lineage::lasting(&spec)));
+            let known = lineage.subscribe();
+            let attester =
+                Attester::new(store.clone(), spec.clone(), known, Some(signing), mirror.subscribe());
+            Self {
+                chain: FakeChain::new(),
+                store,
+                spec,
+                members,
+                mirror,
+                attester,
+                _lineage: lineage,
+                _directory: directory,
+            }
+        }
+
+        /// Makes a block, mirrors it, and says it is final in this build of the mirror.
+        fn finalise(&mut self, generation: u64) -> FinalHead {
+            self.chain.extend(Vec::new());
+            let head = self.mirrored(self.chain.height());
+            self.mirror.send_replace(MirrorState {
+                attestable: Some(head),
+                generation,
+                ..MirrorState::default()
+            });
+            head
+        }
+
+        fn mirrored(&self, number: u64) -> FinalHead {
+            let (block, proof, root) = self.chain.proven(number);
+            let position = Position { number, hash: block.header.hash };
+            let head = FinalHead { position, timestamp: block.header.timestamp, confirmations: 1 };
+            let applied = FinalBlock {
+                position: head.position,
+                header: block.rlp,
+                changes: Vec::new(),
+                account: Some((proof, root)),
+            };
+            self.store.apply(&applied, 0, Durability::Process).unwrap();
+            head
+        }
+
+        fn hears(&mut self, member: usize, head: FinalHead) {
+            let Position { number, hash } = head.position;
+            let statement =
+                Head { number, hash, attested_at: unix_seconds(), nonce: windlass_protocol::B256::ZERO };
+            let attestation = statement.attest(&self.spec, &self.members[member]);
+            let message = HeadMessage::Attested { number, hash, attestation };
+            self.attester.hear(Heard { from: Address::ZERO, message }).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_rebuild_that_was_seen_late_is_served_at_the_same_height() {
+        let mut world = World::new(|_| {});
+        let head = world.finalise(0);
+        world.attester.follow().unwrap();
+        world.hears(1, head);
+        let served = world.attester.served();
+        assert_eq!(served.borrow().as_ref().unwrap().generation, 0);
+        // Cleared and built again between two looks; the newest final block is the same as before.
+        world.mirror.send_modify(|state| state.generation = 1);
+        world.attester.follow().unwrap();
+        world.hears(2, head);
+        let served = served.borrow().clone().expect("served under the new build");
+        assert_eq!((served.position, served.generation), (head.position, 1));
+    }
+
+    #[test]
+    fn a_head_is_not_vouched_for_once_no_client_would_take_it() {
+        // Blocks of the made-up chain are long past.
+        let mut world = World::new(|spec| spec.max_finality_lag = 60);
+        world.finalise(0);
+        world.attester.follow().unwrap();
+        let attesting = world.attester.signing().borrow().clone();
+        assert_eq!(attesting.signed_at, None);
+        assert!(attesting.held_back.unwrap().contains("finality lag of 60 s"));
+    }
+
+    #[test]
+    fn our_own_signature_that_comes_back_is_the_record_that_was_lost() {
+        let mut world = World::new(|_| {});
+        let (first, second) = (world.finalise(0), world.finalise(0));
+        // Signed by the node before it lost its disk; it is at the first head again.
+        world.hears(0, second);
+        world.mirror.send_modify(|state| state.attestable = Some(first));
+        world.attester.follow().unwrap();
+        let held_back = world.attester.signing().borrow().held_back.clone().unwrap();
+        assert!(held_back.contains("signed before"), "{held_back}");
+        world.mirror.send_modify(|state| state.attestable = Some(second));
+        world.attester.follow().unwrap();
+        assert_eq!(world.attester.signing().borrow().held_back, None);
+    }
+
+    #[tokio::test]
+    async fn a_confirmation_that_comes_later_is_enough_to_sign() {
+        let mut world = World::new(|spec| spec.dev = false);
+        world.finalise(0);
+        world.attester.follow().unwrap();
+        let head = world.finalise(0);
+        let mut state = world.attester.signing();
+        let (_inbox, heard) = mpsc::channel(1);
+        let cancelled = CancellationToken::new();
+        let task = tokio::spawn(world.attester.run(heard, cancelled.clone()));
+        let alone =
+            |state: &SigningState| state.held_back.as_ref().is_some_and(|why| why.contains("one provider"));
+        state.wait_for(alone).await.unwrap();
+        let confirmed = FinalHead { confirmations: 2, ..head };
+        world.mirror.send_modify(|state| state.attestable = Some(confirmed));
+        // Long before the next round of fresh signatures.
+        let signed = state.wait_for(|state| state.signed_at.is_some());
+        tokio::time::timeout(Duration::from_secs(5), signed).await.unwrap().unwrap();
+        cancelled.cancel();
+        task.await.unwrap().unwrap();
     }
 }

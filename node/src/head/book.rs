@@ -1,12 +1,14 @@
 //! Attestations of recent heights, by member: who vouched for what, and which head has enough of them.
 //!
 //! Pure: no clock, no disk. A member's newest attestation of a height counts; one that contradicts an earlier
-//! one of the same member is reported and not taken.
+//! one of the same member is reported and not taken. Room is bounded for each member: whatever one signs takes
+//! nothing from another.
 
 use super::Lineage;
-use crate::limits::{COLLECTED_HEADS, MAX_MEMBER_CLOCK_SKEW};
+use crate::follower::FinalHead;
+use crate::limits::{COLLECTED_HEADS, MAX_MEMBER_CLOCK_SKEW, TOLD_HEADS};
 use crate::store::Position;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use windlass_protocol::head::{Attestation, Committee};
 use windlass_protocol::spec::VerifiedSpec;
@@ -15,26 +17,30 @@ use windlass_protocol::{Address, B256};
 /// What became of an attestation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Observed {
-    /// It says something new.
-    New,
+    /// This member says something new.
+    New(Address),
     /// It, or a fresher one, is known.
     Known,
     /// Not of a member of any committee there was lately, or of another chain.
     Stranger,
-    /// It answers a device's nonce, or its height is none to attest, or it is dated in the future.
+    /// It answers a device's nonce, or its height is none to attest, or it is dated in the future, or so long
+    /// after its block that no client would take it.
     Unfit,
-    /// Too far from our own final head to be kept.
+    /// Below what is still collected.
     Far,
-    /// The member signed another hash at this number before: a fault that can be proven.
+    /// The member signed another hash at this number before: a fault that can be proven. Said once.
     Equivocation(Address),
 }
 
 /// One of our own final heads that can be served.
 struct Own {
-    hash: B256,
+    head: FinalHead,
     /// Who may attest it.
     committee: Committee,
 }
+
+/// What one member vouched for, by number.
+type Vouched = BTreeMap<u64, (B256, Attestation)>;
 
 /// The collected attestations.
 pub struct Book {
@@ -42,13 +48,16 @@ pub struct Book {
     lineage: Arc<Lineage>,
     /// By number.
     own: BTreeMap<u64, Own>,
-    heights: BTreeMap<u64, BTreeMap<Address, (B256, Attestation)>>,
+    members: BTreeMap<Address, Vouched>,
+    /// Where a member's contradiction was reported already.
+    faults: BTreeSet<(u64, Address)>,
 }
 
 impl Book {
     /// An empty book.
     pub fn new(spec: Arc<VerifiedSpec>, lineage: Arc<Lineage>) -> Self {
-        Self { spec, lineage, own: BTreeMap::new(), heights: BTreeMap::new() }
+        let (own, members, faults) = Default::default();
+        Self { spec, lineage, own, members, faults }
     }
 
     /// Who is in office, and was lately.
@@ -56,20 +65,25 @@ impl Book {
         &self.lineage
     }
 
-    /// Who is in office from now on.
+    /// Who is in office from now on. What somebody vouched for who is forgotten goes.
     pub fn inherit(&mut self, lineage: Arc<Lineage>) {
+        self.members.retain(|member, _| lineage.committees().knows(member));
         self.lineage = lineage;
     }
 
-    /// Adds one of our own final heads, made at this time; heights far below the newest one are forgotten. One of an
-    /// epoch whose committee isn't known can't be served.
-    pub fn own_head(&mut self, position: Position, timestamp: u64) {
-        let Some(committee) = self.lineage.of(self.spec.epoch_at(timestamp)).cloned() else { return };
-        self.own.insert(position.number, Own { hash: position.hash, committee });
-        let Some((newest, _)) = self.own.last_key_value() else { return };
-        let lowest = newest.saturating_sub(self.reach());
+    /// Adds our own final heads; heights far below the newest one are forgotten. One of an epoch whose committee
+    /// isn't known can't be served.
+    pub fn own_heads(&mut self, heads: impl IntoIterator<Item = FinalHead>) {
+        for head in heads {
+            let committee = self.lineage.of(self.spec.epoch_at(head.timestamp)).cloned();
+            self.own.extend(committee.map(|committee| (head.position.number, Own { head, committee })));
+        }
+        let lowest = self.lowest();
         self.own = self.own.split_off(&lowest);
-        self.heights = self.heights.split_off(&lowest);
+        self.faults = self.faults.split_off(&(lowest, Address::ZERO));
+        for vouched in self.members.values_mut() {
+            *vouched = vouched.split_off(&lowest);
+        }
     }
 
     /// Forgets our own heads: the mirror is being rebuilt. What others said stays.
@@ -77,9 +91,13 @@ impl Book {
         self.own.clear();
     }
 
-    /// Blocks above and below our newest final head whose attestations are kept.
+    /// Blocks below our newest final head whose attestations are kept.
     pub(super) fn reach(&self) -> u64 {
         COLLECTED_HEADS.saturating_mul(self.spec.head_interval)
+    }
+
+    fn lowest(&self) -> u64 {
+        self.own.last_key_value().map_or(0, |(newest, _)| newest.saturating_sub(self.reach()))
     }
 
     /// Takes an attestation, whoever brought it: the signature says whose it is.
@@ -87,85 +105,89 @@ impl Book {
         let Position { number, hash } = position;
         let unfit = !attestation.nonce.is_zero()
             || !self.spec.attestable(number)
-            || attestation.attested_at > now.saturating_add(MAX_MEMBER_CLOCK_SKEW);
+            || attestation.attested_at > now.saturating_add(MAX_MEMBER_CLOCK_SKEW)
+            || self.own.get(&number).is_some_and(|own| self.is_late(&own.head, &attestation));
         if unfit {
             return Observed::Unfit;
         }
-        if !self.within_reach(number) {
+        if number < self.lowest() {
             return Observed::Far;
         }
         let Some(signer) = attestation.signer(&self.spec, number, hash) else { return Observed::Stranger };
         if !self.lineage.committees().knows(&signer) {
             return Observed::Stranger;
         }
-        let members = self.heights.entry(number).or_default();
-        let observed = match members.get(&signer) {
-            Some((former, _)) if *former != hash => return Observed::Equivocation(signer),
+        let vouched = self.members.entry(signer).or_default();
+        match vouched.get(&number) {
+            Some((former, _)) if *former != hash => {
+                return match self.faults.insert((number, signer)) {
+                    true => Observed::Equivocation(signer),
+                    false => Observed::Known,
+                };
+            }
             Some((_, former)) if former.attested_at >= attestation.attested_at => return Observed::Known,
-            _ => Observed::New,
-        };
-        members.insert(signer, (hash, attestation));
-        // Without a head of our own there is no middle to measure from: the newest heights stay.
-        while self.heights.len() as u64 > 2 * COLLECTED_HEADS + 1 {
-            self.heights.pop_first();
+            _ => {}
         }
-        observed
+        vouched.insert(number, (hash, attestation));
+        // Above our own newest head there is no bound but this: we may be the one that is behind.
+        while vouched.len() as u64 > 2 * COLLECTED_HEADS + 1 {
+            vouched.pop_first();
+        }
+        Observed::New(signer)
     }
 
-    fn within_reach(&self, number: u64) -> bool {
-        self.own.last_key_value().is_none_or(|(newest, _)| newest.abs_diff(number) <= self.reach())
+    /// Whether a client would refuse it as too long after the block.
+    fn is_late(&self, own: &FinalHead, attestation: &Attestation) -> bool {
+        attestation.attested_at.saturating_sub(own.timestamp) > self.spec.max_finality_lag
     }
 
     /// The highest of our own heads that a threshold of members attested, with the freshest attestations
     /// that make up the threshold and the time at which all of them had vouched.
     pub fn served(&self) -> Option<(Position, Vec<Attestation>, u64)> {
-        self.own.iter().rev().find_map(|(number, Own { hash, committee })| {
-            let threshold = self.spec.threshold(committee.members().len());
-            let mut agreeing = self.agreeing(*number, *hash, committee);
+        self.own.values().rev().find_map(|own| {
+            let threshold = self.spec.threshold(own.committee.members().len());
+            let mut agreeing: Vec<Attestation> = self.agreeing(own).collect();
             if agreeing.len() < threshold {
                 return None;
             }
             agreeing.sort_by_key(|attestation| std::cmp::Reverse(attestation.attested_at));
             agreeing.truncate(threshold);
             let attested_at = agreeing.last().map_or(0, |attestation| attestation.attested_at);
-            Some((Position { number: *number, hash: *hash }, agreeing, attested_at))
+            Some((own.head.position, agreeing, attested_at))
         })
     }
 
-    fn agreeing(&self, number: u64, hash: B256, committee: &Committee) -> Vec<Attestation> {
-        let members = self.heights.get(&number).into_iter().flatten();
-        let agreeing = members.filter(|(member, (theirs, _))| *theirs == hash && committee.contains(member));
-        agreeing.map(|(_, (_, attestation))| *attestation).collect()
+    /// Who of its committee vouched for one of our own heads in time.
+    fn agreeing(&self, own: &Own) -> impl Iterator<Item = Attestation> {
+        let (head, committee) = (&own.head, &own.committee);
+        let members = self.members.iter().filter(|(member, _)| committee.contains(member));
+        members.filter_map(move |(_, vouched)| {
+            let (hash, attestation) = vouched.get(&head.position.number)?;
+            (*hash == head.position.hash && !self.is_late(head, attestation)).then_some(*attestation)
+        })
+    }
+
+    /// What to pass on: who vouched for our own newest heads, oldest head first. What is said about heights that
+    /// aren't final for us is nobody's business: a member that signs far ahead must not crowd out the rest.
+    pub fn told(&self) -> Vec<(Position, Attestation)> {
+        let newest = self.own.values().rev().take(TOLD_HEADS);
+        let mut told: Vec<_> = newest
+            .flat_map(|own| self.agreeing(own).map(|attestation| (own.head.position, attestation)))
+            .collect();
+        told.reverse();
+        told
     }
 
     /// What this member signed at a number, as far as it is known.
     pub fn signed_by(&self, member: &Address, number: u64) -> Option<(B256, Attestation)> {
-        self.heights.get(&number)?.get(member).copied()
-    }
-
-    /// Who vouched for our own newest `heights` heads, oldest first. What is said about heights that aren't final
-    /// for us is nobody's business: a member that signs far ahead must not crowd out the rest.
-    pub fn newest(&self, heights: usize) -> Vec<(Position, Attestation)> {
-        let mut all: Vec<_> = self
-            .heights
-            .iter()
-            .rev()
-            .filter(|(number, _)| self.own.contains_key(number))
-            .take(heights)
-            .flat_map(|(number, members)| {
-                members
-                    .values()
-                    .map(|(hash, attestation)| (Position { number: *number, hash: *hash }, *attestation))
-            })
-            .collect();
-        all.reverse();
-        all
+        self.members.get(member)?.get(&number).copied()
     }
 
     /// Members whose attestation of a height contradicts ours: either they or we are on a wrong chain.
     pub fn dissenters(&self, position: Position) -> Vec<Address> {
-        let members = self.heights.get(&position.number).into_iter().flatten();
-        members.filter(|(_, (hash, _))| *hash != position.hash).map(|(member, _)| *member).collect()
+        let other =
+            |vouched: &Vouched| vouched.get(&position.number).is_some_and(|(hash, _)| *hash != position.hash);
+        self.members.iter().filter(|(_, vouched)| other(vouched)).map(|(member, _)| *member).collect()
     }
 }
 
@@ -183,6 +205,10 @@ mod tests {
         Position { number, hash: B256::repeat_byte(byte) }
     }
 
+    fn own(position: Position) -> [FinalHead; 1] {
+        [FinalHead { position, timestamp: NOW - 40, confirmations: 1 }]
+    }
+
     fn attest(book: &Book, member: &SecretKey, position: Position, attested_at: u64) -> Attestation {
         let head = Head { number: position.number, hash: position.hash, attested_at, nonce: B256::ZERO };
         head.attest(&book.spec, member)
@@ -198,12 +224,12 @@ mod tests {
     fn a_head_is_served_at_the_threshold_with_the_freshest() {
         let (mut book, members) = book();
         let head = position(5, 1);
-        book.own_head(head, NOW);
+        book.own_heads(own(head));
         let first = attest(&book, &members[0], head, NOW - 30);
-        assert_eq!(book.observe(head, first, NOW), Observed::New);
+        assert_eq!(book.observe(head, first, NOW), Observed::New(members[0].address().0));
         assert_eq!(book.served(), None);
         let second = attest(&book, &members[1], head, NOW - 20);
-        assert_eq!(book.observe(head, second, NOW), Observed::New);
+        assert_eq!(book.observe(head, second, NOW), Observed::New(members[1].address().0));
         assert_eq!(book.served().unwrap(), (head, vec![second, first], NOW - 30));
         let third = attest(&book, &members[2], head, NOW);
         book.observe(head, third, NOW);
@@ -214,7 +240,7 @@ mod tests {
     fn a_higher_head_is_served_only_once_it_has_enough() {
         let (mut book, members) = book();
         for number in [5, 6] {
-            book.own_head(position(number, number as u8), NOW);
+            book.own_heads(own(position(number, number as u8)));
             book.observe(
                 position(number, number as u8),
                 attest(&book, &members[0], position(number, number as u8), NOW),
@@ -237,7 +263,7 @@ mod tests {
     fn what_proves_nothing_is_not_taken() {
         let (mut book, members) = book();
         let head = position(5, 1);
-        book.own_head(head, NOW);
+        book.own_heads(own(head));
         let stranger = SecretKey::from_bytes(&[99; 32]).unwrap();
         let good = attest(&book, &members[0], head, NOW);
         assert_eq!(book.observe(head, attest(&book, &stranger, head, NOW), NOW), Observed::Stranger);
@@ -248,27 +274,82 @@ mod tests {
         let mut nonced = good;
         nonced.nonce = B256::repeat_byte(1);
         assert_eq!(book.observe(head, nonced, NOW), Observed::Unfit);
-        let far = position(5 + COLLECTED_HEADS + 1, 1);
-        assert_eq!(book.observe(far, attest(&book, &members[0], far, NOW), NOW), Observed::Far);
-        assert_eq!(book.observe(head, good, NOW), Observed::New);
+        assert_eq!(book.observe(head, good, NOW), Observed::New(members[0].address().0));
         assert_eq!(book.observe(head, good, NOW), Observed::Known);
         let forked = position(5, 2);
         let fault = attest(&book, &members[0], forked, NOW + 1);
         assert_eq!(book.observe(forked, fault, NOW), Observed::Equivocation(members[0].address().0));
+        // Whoever repeats the pair fills no log with it.
+        assert_eq!(book.observe(forked, fault, NOW), Observed::Known);
+        book.own_heads(own(position(5 + COLLECTED_HEADS + 1, 1)));
+        assert_eq!(book.observe(head, good, NOW), Observed::Far);
     }
 
     #[test]
-    fn a_member_that_signs_far_ahead_keeps_nobody_from_being_passed_on() {
+    fn a_member_whose_clock_is_ahead_spoils_no_bundle_for_a_client_whose_clock_is_behind() {
         let (mut book, members) = book();
         let head = position(5, 1);
-        book.own_head(head, NOW);
-        let honest = attest(&book, &members[1], head, NOW);
-        book.observe(head, honest, NOW);
-        for number in 6..5 + COLLECTED_HEADS {
-            let garbage = position(number, 9);
-            book.observe(garbage, attest(&book, &members[0], garbage, NOW), NOW);
+        book.own_heads(own(head));
+        for member in &members[..2] {
+            book.observe(head, attest(&book, member, head, NOW), NOW);
         }
-        assert_eq!(book.newest(4), [(head, honest)]);
+        // As far ahead as a client with our very clock would still take.
+        let ahead = attest(&book, &members[2], head, NOW + windlass_protocol::head::MAX_CLOCK_SKEW);
+        assert_eq!(book.observe(head, ahead, NOW), Observed::Unfit);
+        let (_, attestations, _) = book.served().unwrap();
+        assert!(attestations.iter().all(|attestation| attestation.attested_at <= NOW));
+    }
+
+    #[test]
+    fn who_vouches_too_late_after_the_block_replaces_nothing_that_clients_take() {
+        let (spec, members) = testing::spec_with(3, |spec| spec.max_finality_lag = 60);
+        let lineage = Arc::new(Lineage::lasting(&spec));
+        let mut book = Book::new(Arc::new(spec), lineage);
+        let head = position(5, 1);
+        let timely: Vec<_> = members[..2].iter().map(|m| attest(&book, m, head, NOW + 20)).collect();
+        let late = attest(&book, &members[0], head, NOW + 21);
+        // Before we know the block, its time isn't known either.
+        book.observe(head, late, NOW + 21);
+        book.own_heads(own(head));
+        for attestation in &timely {
+            book.observe(head, *attestation, NOW + 21);
+        }
+        assert_eq!(book.served(), None, "one of two came too late");
+        let mut book = Book::new(book.spec.clone(), book.lineage.clone());
+        book.own_heads(own(head));
+        for attestation in &timely {
+            book.observe(head, *attestation, NOW + 21);
+        }
+        assert_eq!(book.observe(head, late, NOW + 21), Observed::Unfit);
+        assert_eq!(book.served().unwrap().2, NOW + 20);
+    }
+
+    #[test]
+    fn a_member_that_signs_far_ahead_crowds_out_nobody() {
+        let (mut book, members) = book();
+        let garbage = |book: &Book, from: u64, to: u64| -> Vec<_> {
+            (from..to)
+                .map(|number| position(number, 9))
+                .map(|p| (p, attest(book, &members[0], p, NOW)))
+                .collect()
+        };
+        // While we have no head of our own, too.
+        for (position, attestation) in garbage(&book, 1_000_000, 1_000_200) {
+            book.observe(position, attestation, NOW);
+        }
+        let head = position(5, 1);
+        let honest = attest(&book, &members[1], head, NOW);
+        assert_eq!(book.observe(head, honest, NOW), Observed::New(members[1].address().0));
+        book.own_heads(own(head));
+        for (position, attestation) in garbage(&book, 6, 6 + COLLECTED_HEADS) {
+            book.observe(position, attestation, NOW);
+        }
+        let third = attest(&book, &members[2], head, NOW);
+        assert_eq!(book.observe(head, third, NOW), Observed::New(members[2].address().0));
+        let told = book.told();
+        assert_eq!(told.len(), 2);
+        assert!(told.contains(&(head, honest)) && told.contains(&(head, third)));
+        assert_eq!(book.served().unwrap().0, head);
     }
 
     #[test]
@@ -278,11 +359,13 @@ mod tests {
             let head = position(number, 1);
             book.observe(head, attest(&book, &members[0], head, NOW), NOW);
         }
-        assert!(book.heights.len() as u64 <= 2 * COLLECTED_HEADS + 1);
+        let kept = |book: &Book| book.members.values().map(|vouched| vouched.len() as u64).sum::<u64>();
+        assert!(kept(&book) <= 2 * COLLECTED_HEADS + 1);
         for number in 0..1_000 {
-            book.own_head(position(number, 1), NOW);
+            book.own_heads(own(position(number, 1)));
         }
         assert!(book.own.len() as u64 <= COLLECTED_HEADS + 1);
-        assert!(book.newest(2).len() <= 2);
+        assert_eq!(kept(&book), COLLECTED_HEADS + 1);
+        assert_eq!(book.told().len(), TOLD_HEADS);
     }
 }

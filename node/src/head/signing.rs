@@ -4,6 +4,7 @@
 //! that costs a node its stake.
 
 use crate::follower::FinalHead;
+use crate::limits::NEEDED_PROVIDERS;
 use crate::store::{Durability, Position, Signed, Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,8 +39,20 @@ pub enum SignError {
         /// What was signed.
         signed: B256,
     },
+    /// So old that no client would take it.
+    #[error(
+        "block {number} is {lag} s old, over the finality lag of {limit} s that clients take: the chain stands still, or no provider shows how it goes on"
+    )]
+    Late {
+        /// The number.
+        number: u64,
+        /// Seconds since its timestamp.
+        lag: u64,
+        /// What the chain spec allows.
+        limit: u64,
+    },
     /// One provider's word is not enough, and too few members report the same.
-    #[error("block {0} is reported by one provider and too few members")]
+    #[error("block {0} is reported as final by one provider and too few members")]
     Unconfirmed(u64),
     /// The signing record is lost; this node waits for a head that it can't have signed.
     #[error("block {0} may have been signed before: there is no record, so this node waits for the next one")]
@@ -79,6 +92,23 @@ impl Signing {
         self.last.map(|position| position.number)
     }
 
+    /// Takes over what a signature of our own shows that we signed, should the record be older or lost. Writes
+    /// the record: call it where blocking is allowed.
+    pub fn recall(&mut self, signed: Position) -> Result<(), StoreError> {
+        match self.last {
+            Some(last) if last.number >= signed.number => Ok(()),
+            _ => self.record(signed),
+        }
+    }
+
+    fn record(&mut self, signed: Position) -> Result<(), StoreError> {
+        let mut batch = self.store.batch();
+        batch.put::<Signed>(&(), &signed);
+        batch.commit(Durability::Disk)?;
+        self.last = Some(signed);
+        Ok(())
+    }
+
     /// Notes what another member says is final.
     pub fn report(&mut self, member: Address, position: Position) {
         // At most one per member, of the few committees there were lately.
@@ -91,40 +121,48 @@ impl Signing {
     /// Signs a final head. Writes the record first: call it where blocking is allowed.
     pub fn sign(&mut self, head: FinalHead, members: usize, now: u64) -> Result<Attestation, SignError> {
         let wanted = head.position;
-        self.check(&head, members)?;
+        self.check_record(wanted)?;
+        self.check_age(&head, now)?;
+        if !self.spec.dev {
+            self.check_confirmed(&head, members)?;
+        }
         if self.last != Some(wanted) {
-            let mut batch = self.store.batch();
-            batch.put::<Signed>(&(), &wanted);
-            batch.commit(Durability::Disk)?;
-            self.last = Some(wanted);
+            self.record(wanted)?;
         }
         let statement =
             Head { number: wanted.number, hash: wanted.hash, attested_at: now, nonce: B256::ZERO };
         Ok(statement.attest(&self.spec, &self.key))
     }
 
-    fn check(&mut self, head: &FinalHead, members: usize) -> Result<(), SignError> {
+    fn check_record(&self, wanted: Position) -> Result<(), SignError> {
+        let Some(signed) = self.last else { return Ok(()) };
+        if wanted.number < signed.number {
+            return Err(SignError::Below { wanted: wanted.number, signed: signed.number });
+        }
+        if wanted.number == signed.number && wanted.hash != signed.hash {
+            let (number, wanted, signed) = (wanted.number, wanted.hash, signed.hash);
+            return Err(SignError::OtherHash { number, wanted, signed });
+        }
+        Ok(())
+    }
+
+    /// A fresh signature of a block that is too old replaces an earlier one that clients would still take.
+    fn check_age(&self, head: &FinalHead, now: u64) -> Result<(), SignError> {
+        let (lag, limit) = (now.saturating_sub(head.timestamp), self.spec.max_finality_lag);
+        match lag > limit {
+            true => Err(SignError::Late { number: head.position.number, lag, limit }),
+            false => Ok(()),
+        }
+    }
+
+    fn check_confirmed(&mut self, head: &FinalHead, members: usize) -> Result<(), SignError> {
         let wanted = head.position;
-        if let Some(signed) = self.last {
-            if wanted.number < signed.number {
-                return Err(SignError::Below { wanted: wanted.number, signed: signed.number });
-            }
-            if wanted.number == signed.number && wanted.hash != signed.hash {
-                return Err(SignError::OtherHash {
-                    number: wanted.number,
-                    wanted: wanted.hash,
-                    signed: signed.hash,
-                });
-            }
-        }
-        if self.spec.dev {
-            return Ok(());
-        }
+        // Without a record, only what is above everything we may have seen before.
         if self.last.is_none() && wanted.number <= *self.first_seen.get_or_insert(wanted.number) {
             return Err(SignError::NoRecord(wanted.number));
         }
         let agreeing = self.reports.values().filter(|reported| **reported == wanted).count();
-        if head.confirmations < 2 && agreeing * 3 <= members {
+        if head.confirmations < NEEDED_PROVIDERS && agreeing * 3 <= members {
             return Err(SignError::Unconfirmed(wanted.number));
         }
         Ok(())
@@ -138,7 +176,8 @@ mod tests {
     use crate::testing;
 
     fn head(number: u64, byte: u8, confirmations: usize) -> FinalHead {
-        FinalHead { position: Position { number, hash: B256::repeat_byte(byte) }, confirmations }
+        let position = Position { number, hash: B256::repeat_byte(byte) };
+        FinalHead { position, timestamp: 0, confirmations }
     }
 
     fn signing(dev: bool, directory: &std::path::Path) -> Signing {
@@ -186,5 +225,18 @@ mod tests {
             assert!(matches!(refused, Err(SignError::NoRecord(_))), "{number}: {refused:?}");
         }
         assert!(member.sign(head(10, 1, 2), 3, 100).is_ok());
+    }
+
+    #[test]
+    fn a_signature_of_ours_that_comes_back_counts_as_the_record() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut member = signing(true, directory.path());
+        member.recall(head(7, 1, 1).position).unwrap();
+        member.recall(head(5, 1, 1).position).unwrap();
+        drop(member);
+        let mut member = signing(true, directory.path());
+        assert!(matches!(member.sign(head(6, 1, 1), 3, 100), Err(SignError::Below { .. })));
+        assert!(matches!(member.sign(head(7, 2, 1), 3, 100), Err(SignError::OtherHash { .. })));
+        assert!(member.sign(head(7, 1, 1), 3, 100).is_ok());
     }
 }

@@ -5,7 +5,7 @@ use super::*;
 use crate::head::Peer;
 use crate::store::Store;
 use crate::testing::device::{Device, push};
-use crate::testing::rpc::Rpc;
+use crate::testing::rpc::{Manner, Rpc};
 use crate::testing::{self, FakeChain};
 use libp2p::multiaddr::Protocol;
 use std::path::Path;
@@ -13,6 +13,9 @@ use std::time::Duration;
 use windlass_protocol::B256;
 
 const CHAIN_ID: u64 = 1_337;
+
+/// Where nobody listens: a port that no test is given by the system.
+const NOBODY: &str = "http://127.0.0.1:1";
 
 /// A chain with its server, the spec that pins it, and a folder per node.
 struct World {
@@ -62,6 +65,12 @@ impl World {
         self.chain.extend(vec![(B256::with_last_byte(1), B256::with_last_byte(value))]);
         self.chain.finalise(1);
         self.chain.height()
+    }
+
+    /// A second provider, of a chain of its own in which the same blocks are made.
+    async fn twin(&self) -> (Arc<FakeChain>, Rpc) {
+        let chain = FakeChain::new();
+        (chain.clone(), Rpc::serve(chain, CHAIN_ID).await)
     }
 
     /// Waits until a node serves this height, as a device sees it: attested, proven, pushed.
@@ -161,9 +170,7 @@ async fn what_prevents_a_start_is_said_in_one_line() {
     assert!(matches!(&error, StartError::Admin { .. }), "{error}");
 
     let mut config = world.config(1, &[]);
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    config.providers = vec![format!("http://{}", nobody.local_addr().unwrap())];
-    drop(nobody);
+    config.providers = vec![NOBODY.to_owned()];
     let error = start(config).await;
     assert!(matches!(&error, StartError::Chain(SourceError::Unavailable(_))), "{error}");
     assert!(error.to_string().contains("providers"), "{error}");
@@ -189,15 +196,12 @@ async fn what_prevents_a_start_is_said_in_one_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_sync_and_a_second_provider_over_json_rpc() {
     let world = World::new(CHAIN_ID).await;
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let dead = format!("http://{}", nobody.local_addr().unwrap());
-    drop(nobody);
     for value in 1..60 {
         world.make_block(value);
     }
     world.chain.limit_ranges(9);
     let mut config = world.config(0, &[]);
-    config.providers.insert(0, dead);
+    config.providers.insert(0, NOBODY.to_owned());
     let device = Device::start(&testing::key(0x71));
     let first = Node::start(config, world.keys[0].clone()).await.unwrap();
     let second = world.start(1, &[&first]).await;
@@ -269,32 +273,12 @@ async fn providers_that_contradict_each_other_are_counted_and_the_majority_follo
     // Whose block was the mirrored one when they were compared is chance; that they contradict each other isn't.
     let contradictions = |index: usize| report["providers"][index]["contradictions"].as_u64().unwrap();
     assert!((0..3).map(contradictions).sum::<u64>() > 0, "{report}");
-    assert!(report["providers"][0]["last_failure"].as_str().unwrap().contains("final height"), "{report}");
+    let failure = report["providers"][0]["last_failure"].as_str().unwrap();
+    assert!(failure.contains("another one for 2 providers"), "{report}");
     assert_eq!(report["providers"][0]["preferred"], false, "{report}");
-    assert_eq!(report["mirror"]["rebuilds"], 1, "{report}");
+    assert_eq!(report["mirror"]["rebuilds"], 0, "what most of them contradict is never mirrored: {report}");
     second.shutdown().await;
     first.shutdown().await;
-}
-
-#[tokio::test]
-async fn a_provider_that_stands_still_is_left_for_one_that_goes_on() {
-    use crate::chain::ChainSource;
-    let world = World::new(CHAIN_ID).await;
-    let stuck = FakeChain::new();
-    stuck.extend(Vec::new());
-    let still = Rpc::serve(stuck, CHAIN_ID).await;
-    for value in 1..4 {
-        world.make_block(value);
-    }
-    let urls = [still.url.clone(), world.rpc.url.clone()];
-    let registry = world.spec.contracts.registry.address;
-    let patient = Providers::new(&urls, registry).unwrap();
-    assert_eq!(patient.latest().await.unwrap().header.number, 1, "it may be slow");
-    let strict = Providers::new(&urls, registry).unwrap().with_patience(Duration::ZERO);
-    assert_eq!(strict.latest().await.unwrap().header.number, 3);
-    let health = strict.health();
-    assert!(health[1].preferred && health[0].failures == 1);
-    assert!(health[0].last_failure.as_ref().unwrap().contains("stands still at block 1"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -312,4 +296,105 @@ async fn a_chain_whose_state_cannot_be_proven_is_refused_by_name() {
     let mut config = world.config(0, &[]);
     config.providers.push(second.url.clone());
     Node::start(config, world.keys[0].clone()).await.unwrap().shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_provider_leaves_out_is_fetched_from_the_other() {
+    let mut world = World::new(CHAIN_ID).await;
+    (world.spec, world.keys) = testing::spec(1);
+    let (honest, rpc) = world.twin().await;
+    let device = Device::start(&testing::key(0x71));
+    let mut config = world.config(0, &[]);
+    config.providers.push(rpc.url.clone());
+    let node = Node::start(config, world.keys[0].clone()).await.unwrap();
+    for value in [1, 2] {
+        honest.extend(vec![(B256::with_last_byte(1), B256::with_last_byte(value))]);
+        honest.finalise(1);
+        // The first provider leaves out what the second block wrote; the other doesn't.
+        world.chain.drop_logs(usize::from(value == 2));
+        let height = world.make_block(value);
+        world.served(&device, &node, height).await;
+    }
+    let (_, report) = health(&node).await;
+    assert_eq!(report["providers"][1]["preferred"], true, "{report}");
+    assert!(
+        report["providers"][0]["last_failure"].as_str().unwrap().contains("the chain proves"),
+        "{report}"
+    );
+    assert_eq!(report["mirror"]["rebuilds"], 0, "what was proven stays: {report}");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outside_development_a_head_is_signed_once_a_second_provider_calls_it_final() {
+    let mut world = World::new(CHAIN_ID).await;
+    let (twin, rpc) = world.twin().await;
+    (world.spec, world.keys) = testing::spec_with(1, |spec| spec.dev = false);
+    let mut config = world.config(0, &[]);
+    config.providers.push(rpc.url.clone());
+    let node = Node::start(config, world.keys[0].clone()).await.unwrap();
+    let device = Device::start(&testing::key(0x71));
+    // The first block is waited out, for there is no record yet; the second is final for one provider only.
+    let both = |value: u8| {
+        twin.extend(vec![(B256::with_last_byte(1), B256::with_last_byte(value))]);
+        world.make_block(value)
+    };
+    both(1);
+    twin.finalise(1);
+    held_back(&node, "no record").await;
+    let height = both(2);
+    held_back(&node, "one provider").await;
+    let (status, report) = health(&node).await;
+    assert_eq!((status, &report["attesting"]), (503, &serde_json::json!(false)), "{report}");
+    twin.finalise(1);
+    world.served(&device, &node, height).await;
+    let (_, report) = health(&node).await;
+    assert_eq!(
+        (&report["attesting"], &report["signing"]["held_back"]),
+        (&true.into(), &serde_json::Value::Null),
+        "{report}"
+    );
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_providers_wrong_answer_ends_no_node() {
+    let world = World::new(CHAIN_ID).await;
+    let device = Device::start(&testing::key(0x71));
+    let mut first = world.start(0, &[]).await;
+    let second = world.start(1, &[&first]).await;
+    world.served(&device, &first, world.make_block(1)).await;
+    world.rpc.behave(Manner::WrongHashes);
+    world.make_block(2);
+    let failures =
+        async { while health(&first).await.1["providers"][0]["failures"].as_u64().unwrap() < 3 {} };
+    failures.await;
+    world.rpc.behave(Manner::Honest);
+    tokio::select! {
+        () = world.served(&device, &second, 2) => {}
+        ended = first.failed() => panic!("{ended}"),
+    }
+    second.shutdown().await;
+    first.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_health_nor_metrics_answer_a_page_of_a_foreign_name() {
+    use alloy::transports::http::reqwest::Client;
+    let world = World::new(CHAIN_ID).await;
+    let node = world.start(0, &[]).await;
+    for path in ["health", "metrics"] {
+        let url = format!("http://{}/{path}", node.admin_addr());
+        let asked = Client::new().get(&url).header("Host", "evil.example").send().await.unwrap();
+        assert_eq!(asked.status().as_u16(), 403, "{path}");
+    }
+    node.shutdown().await;
+}
+
+/// Waits until a node says that it holds its signature back for this reason.
+async fn held_back(node: &Node, why: &str) {
+    let mut report = health(node).await.1;
+    while !report["signing"]["held_back"].as_str().is_some_and(|reason| reason.contains(why)) {
+        report = health(node).await.1;
+    }
 }

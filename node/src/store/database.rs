@@ -10,6 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use windlass_protocol::{Address, B256, DeviceId, keccak256, spec::VerifiedSpec, trie::TrieId};
 
+/// What is said when a directory has to go.
+const LOSES: &str = " (a committee member that loses its record of what it signed waits for the next head)";
+
 /// Why the data directory couldn't be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -18,7 +21,7 @@ pub enum StoreError {
     Locked(PathBuf),
     /// Written by another release.
     #[error(
-        "data_dir {} has schema {found}, this release writes {SCHEMA}: use another data_dir; the mirror is rebuilt from the chain",
+        "data_dir {} has schema {found}, this release writes {SCHEMA}: use another data_dir; the mirror is rebuilt from the chain{LOSES}",
         .path.display()
     )]
     Schema {
@@ -29,7 +32,7 @@ pub enum StoreError {
     },
     /// Of another chain spec.
     #[error(
-        "data_dir {} belongs to chain spec {found}, the configured one is {configured}: use another data_dir, or the spec it was made with",
+        "data_dir {} belongs to chain spec {found}, the configured one is {configured}: use the spec it was made with, or another data_dir{LOSES}",
         .path.display()
     )]
     OtherSpec {
@@ -49,7 +52,7 @@ pub enum StoreError {
         source: rocksdb::Error,
     },
     /// An entry isn't what this release writes.
-    #[error("data_dir {}: a damaged entry of '{family}': delete the directory, the mirror is rebuilt from the chain", .path.display())]
+    #[error("data_dir {}: a damaged entry of '{family}': delete the directory, the mirror is rebuilt from the chain{LOSES}", .path.display())]
     Damaged {
         /// The directory.
         path: PathBuf,
@@ -252,6 +255,19 @@ impl Store {
             .collect()
     }
 
+    /// Shows every key of a family; `None` says that one is damaged.
+    pub(super) fn for_each_key(
+        &self,
+        family: Family,
+        mut each: impl FnMut(&[u8]) -> Option<()>,
+    ) -> Result<(), StoreError> {
+        for entry in self.db.iterator_cf(&self.family(family), IteratorMode::Start) {
+            let (key, _) = entry.map_err(|e| self.disk(e))?;
+            each(&key).ok_or_else(|| self.damaged(family))?;
+        }
+        Ok(())
+    }
+
     /// The newest version at or below `height` of what has `prefix`: its height and bytes.
     pub(super) fn newest(
         &self,
@@ -309,6 +325,14 @@ impl Store {
             keys.push(key);
         }
         Ok(keys)
+    }
+
+    /// How many entries the log holds, and the entries of each batch written since there were fewer.
+    #[cfg(test)]
+    pub(super) fn batches_since(&self, entries: u64) -> (u64, Vec<usize>) {
+        let batches = self.db.get_updates_since(entries).into_iter().flatten();
+        let lengths = batches.filter_map(|batch| batch.ok().map(|(_, batch)| batch.len())).collect();
+        (self.db.latest_sequence_number(), lengths)
     }
 
     pub(super) fn family(&self, family: Family) -> Arc<BoundColumnFamily<'_>> {
@@ -402,7 +426,7 @@ fn options() -> Options {
 fn family_options(family: Family) -> Options {
     let mut options = Options::default();
     options.set_compression_type(DBCompressionType::Lz4);
-    // Two write buffers at most per family: 11 families hold 44 MiB at worst on a small machine's node.
+    // Two write buffers at most per family: slots and trie hold 64 MiB at worst, the other nine 36 MiB together.
     let bytes = match family {
         Family::Slot | Family::Trie => 16 * 1024 * 1024,
         _ => 2 * 1024 * 1024,

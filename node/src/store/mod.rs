@@ -8,11 +8,13 @@
 //! | `column` | the column families, each with the types of its keys and values |
 //! | `database` | opening, point reads, scans, batches |
 //! | `mirror` | applying a block to the mirror, and its pruning |
+//! | `rewind` | taking the mirror back to a proven height |
 //! | `view` | the mirror at one height: slots, trie nodes, proofs |
 
 mod column;
 mod database;
 mod mirror;
+mod rewind;
 mod view;
 
 pub use column::{

@@ -79,12 +79,79 @@ fn clearing_the_mirror_keeps_what_the_chain_cannot_tell() {
 }
 
 #[test]
+fn one_block_is_one_batch_with_its_cursor() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spec, _) = testing::spec(3);
+    let store = Store::open(directory.path(), &spec).unwrap();
+    store.apply(&block(1, vec![(word(1), word(1))]), 0, Durability::Process).unwrap();
+    // What a crash can cut the log down to: whole batches.
+    let (before, _) = store.batches_since(0);
+    store.apply(&block(2, vec![(word(1), word(2)), (word(2), word(2))]), 1, Durability::Process).unwrap();
+    let (_, batches) = store.batches_since(before);
+    assert_eq!(batches.len(), 1, "one entry of the log, which is there whole or not at all");
+    assert!(batches[0] > 6, "two slots, trie nodes, header, cursor, what is pruned: {}", batches[0]);
+    assert_eq!(store.cursor().unwrap(), Some(position(2)));
+}
+
+#[test]
 fn a_directory_that_cannot_be_locked_is_not_said_to_be_in_use() {
     let directory = tempfile::tempdir().unwrap();
     // Rights mean nothing to root, who may run this; that it is no file does.
     std::fs::create_dir(directory.path().join("LOCK")).unwrap();
     let error = Store::open(directory.path(), &testing::spec(3).0).err().unwrap();
     assert!(matches!(error, StoreError::Disk { .. }), "{error}");
+}
+
+#[test]
+fn a_rewound_mirror_is_what_it_was_and_goes_on_as_if_nothing_had_been_above() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spec, _) = testing::spec(3);
+    let store = Store::open(directory.path(), &spec).unwrap();
+    let writes = |number: u64| -> Vec<_> {
+        // Set, overwritten, deleted and set again, each at another height.
+        (0..6u8)
+            .map(|slot| (word(slot), word(if number % 3 == 0 { 0 } else { slot + number as u8 })))
+            .collect()
+    };
+    for number in 1..=4 {
+        store.apply(&block(number, writes(number)), 2, Durability::Process).unwrap();
+    }
+    let view = |height| View::new(&store, height, store.generation());
+    let (before, reader) = (view(2).root().unwrap(), view(4));
+    for number in 5..=9 {
+        store.apply(&block(number, writes(number + 1)), 2, Durability::Process).unwrap();
+    }
+    assert!(store.reaches_back_to(2) && !store.reaches_back_to(1));
+    store.rewind_to(position(2)).unwrap();
+    assert!(reader.check().is_err(), "a reader under way must notice");
+    assert_eq!((store.cursor().unwrap(), view(9).root().unwrap()), (Some(position(2)), before));
+    assert!(store.get::<Headers>(&3).unwrap().is_none() && store.get::<Headers>(&2).unwrap().is_some());
+    // Against one that never knew of anything else, pruned all the way.
+    let (other, fresh) = (tempfile::tempdir().unwrap(), testing::spec(3).0);
+    let fresh = Store::open(other.path(), &fresh).unwrap();
+    for number in 1..=2 {
+        fresh.apply(&block(number, writes(number)), number, Durability::Process).unwrap();
+    }
+    for number in 3..=12 {
+        for store in [&store, &fresh] {
+            store.apply(&block(number, writes(number)), number, Durability::Process).unwrap();
+        }
+        let root = |store: &Store| View::new(store, number, store.generation()).root().unwrap();
+        assert_eq!(root(&store), root(&fresh), "at {number}");
+    }
+    let keys = |store: &Store| {
+        let mut keys = Vec::new();
+        for family in [Family::Slot, Family::Trie, Family::Stale] {
+            store
+                .for_each_key(family, |key| {
+                    keys.push((family.name(), key.to_vec()));
+                    Some(())
+                })
+                .unwrap();
+        }
+        keys
+    };
+    assert_eq!(keys(&store), keys(&fresh), "nothing of what was above is left behind");
 }
 
 fn history() -> impl Strategy<Value = Vec<Vec<(u8, u8)>>> {

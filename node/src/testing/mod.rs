@@ -10,12 +10,13 @@ pub(crate) mod rpc;
 use crate::chain::{Answer, Block, ChainSource, Change, CrossCheck, SourceError};
 use crate::follower::Follower;
 use crate::head::{Attester, Heard, KnownLineage, Lineage, ServedHead};
-use crate::store::Store;
+use crate::store::{Position, Store};
 use alloy::consensus::Header as ConsensusHeader;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use windlass_protocol::bundle::verify_account;
 use windlass_protocol::head::Head;
 use windlass_protocol::message::head::HeadMessage;
 use windlass_protocol::spec::{
@@ -109,6 +110,8 @@ struct Script {
     /// How many of the next answers with logs leave out the last one, or repeat the first.
     drop_logs: usize,
     repeat_logs: usize,
+    /// The same of ranges of blocks.
+    drop_ranges: usize,
     /// How many of the next answers with logs say another value than the chain has.
     forge_logs: usize,
     /// How many of the next account proofs can't be had, or have a bit flipped.
@@ -118,6 +121,12 @@ struct Script {
     failures: usize,
     good_before: usize,
     distrusted: usize,
+    /// What another provider, otherwise silent, calls final.
+    confirmed_elsewhere: Option<Position>,
+    /// How many more providers than this one agree with it.
+    followers: usize,
+    /// How many have another block than it at every final height.
+    dissenters: usize,
     largest_range: u64,
 }
 
@@ -189,6 +198,18 @@ impl FakeChain {
         script.forks += 1;
     }
 
+    /// What is canonical and how much of it is final, to come back to.
+    pub(crate) fn image(&self) -> (Vec<B256>, u64) {
+        let script = self.0.lock().unwrap();
+        (script.canonical.clone(), script.finalized)
+    }
+
+    /// Comes back to it.
+    pub(crate) fn restore(&self, image: (Vec<B256>, u64)) {
+        let mut script = self.0.lock().unwrap();
+        (script.canonical, script.finalized) = image;
+    }
+
     pub(crate) fn finalise(&self, blocks: u64) {
         let mut script = self.0.lock().unwrap();
         script.finalized = (script.finalized + blocks).min(script.canonical.len() as u64 - 1);
@@ -208,6 +229,10 @@ impl FakeChain {
 
     pub(crate) fn drop_logs(&self, answers: usize) {
         self.0.lock().unwrap().drop_logs = answers;
+    }
+
+    pub(crate) fn drop_ranges(&self, answers: usize) {
+        self.0.lock().unwrap().drop_ranges = answers;
     }
 
     pub(crate) fn repeat_logs(&self, answers: usize) {
@@ -257,6 +282,21 @@ impl FakeChain {
         self.0.lock().unwrap().largest_range = blocks;
     }
 
+    /// From now on another provider, otherwise silent, calls this block final.
+    pub(crate) fn confirm(&self, position: Position) {
+        self.0.lock().unwrap().confirmed_elsewhere = Some(position);
+    }
+
+    /// From now on there are so many more providers, each with another block at every final height.
+    pub(crate) fn contradict(&self, others: usize) {
+        self.0.lock().unwrap().dissenters = others;
+    }
+
+    /// From now on there are so many more providers, which agree with this one.
+    pub(crate) fn agree(&self, others: usize) {
+        self.0.lock().unwrap().followers = others;
+    }
+
     pub(crate) fn distrusted(&self) -> usize {
         self.0.lock().unwrap().distrusted
     }
@@ -278,6 +318,15 @@ impl FakeChain {
     /// The hash of a canonical block.
     pub(crate) fn hash(&self, number: u64) -> B256 {
         self.0.lock().unwrap().canonical[number as usize]
+    }
+
+    /// A canonical block with the proof of the registry's account and the root it shows.
+    pub(crate) fn proven(&self, number: u64) -> (Block, Vec<Bytes>, B256) {
+        let script = self.0.lock().unwrap();
+        let fake = &script.blocks[&script.canonical[number as usize]];
+        let pin = ContractPin { address: REGISTRY, code_hash: CODE_HASH };
+        let account = verify_account(&pin, fake.block.header.state_root, &fake.account).unwrap();
+        (fake.block.clone(), fake.account.clone(), account.storage_root)
     }
 
     /// What the registry held after the block with this hash, canonical or not.
@@ -365,12 +414,17 @@ impl ChainSource for FakeChain {
 
     async fn changes_between(&self, from: u64, to: u64) -> Answer<Vec<Change>> {
         self.failing()?;
-        let script = self.0.lock().unwrap();
+        let mut script = self.0.lock().unwrap();
         if to - from >= script.largest_range {
             return Err(SourceError::TooMuch { url: "fake".to_owned(), reason: "limit exceeded".to_owned() });
         }
         let range = script.canonical.get(from as usize..=to as usize).ok_or_else(|| unknown(to))?;
-        Ok(range.iter().flat_map(|hash| script.blocks[hash].changes.clone()).collect())
+        let mut changes: Vec<Change> =
+            range.iter().flat_map(|hash| script.blocks[hash].changes.clone()).collect();
+        if script.drop_ranges > 0 && changes.pop().is_some() {
+            script.drop_ranges -= 1;
+        }
+        Ok(changes)
     }
 
     async fn account(&self, hash: B256) -> Answer<Vec<Bytes>> {
@@ -394,12 +448,20 @@ impl ChainSource for FakeChain {
     }
 
     fn independent(&self) -> usize {
-        1
+        let script = self.0.lock().unwrap();
+        1 + script.followers + script.dissenters + usize::from(script.confirmed_elsewhere.is_some())
     }
 
     async fn cross_check(&self, number: u64, hash: B256) -> CrossCheck {
-        let same = self.at(number).is_some_and(|block| block.header.hash == hash);
-        CrossCheck { confirmations: usize::from(same), contradictions: usize::from(!same) }
+        let is_final = number <= self.finalised();
+        let ours = self.at(number).filter(|_| is_final).map(|block| block.header.hash == hash);
+        let script = self.0.lock().unwrap();
+        let elsewhere = script.confirmed_elsewhere == Some(Position { number, hash });
+        let count = |says: bool| if ours == Some(says) { 1 + script.followers } else { 0 };
+        CrossCheck {
+            confirmations: count(true) + usize::from(elsewhere),
+            contradictions: count(false) + script.dissenters,
+        }
     }
 
     fn distrust(&self, _: &str) {

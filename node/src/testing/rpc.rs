@@ -11,30 +11,84 @@ use alloy::rpc::types::{
 use alloy::serde::JsonStorageKey;
 use alloy::sol_types::SolEvent;
 use alloy_rlp::Decodable;
+use axum::body::Body;
 use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use windlass_contracts::registry::Registry;
 use windlass_protocol::alloy_primitives::Log as PrimitiveLog;
 use windlass_protocol::{B256, Bytes};
 
+/// How a provider behaves.
+#[derive(Clone, Debug)]
+pub(crate) enum Manner {
+    Honest,
+    /// Every call, with this error.
+    Refuse {
+        code: i32,
+        message: String,
+    },
+    /// Every call, with this status and nothing else.
+    Status(u16),
+    /// Every call, with the result null.
+    Nothing,
+    /// Blocks claim a hash that isn't their header's.
+    WrongHashes,
+    /// Whatever block is asked for, it is the first.
+    AlwaysGenesis,
+    /// Answers don't end.
+    Endless,
+    /// Answers come late.
+    Slow(Duration),
+}
+
 /// The chain's server; ends when dropped.
 pub(crate) struct Rpc {
     pub(crate) url: String,
+    manner: Arc<Mutex<Manner>>,
     task: JoinHandle<()>,
+}
+
+/// What a call is answered from.
+#[derive(Clone)]
+struct Desk {
+    chain: Arc<FakeChain>,
+    chain_id: u64,
+    manner: Arc<Mutex<Manner>>,
 }
 
 impl Rpc {
     pub(crate) async fn serve(chain: Arc<FakeChain>, chain_id: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let router = Router::new().route("/", post(answer)).with_state((chain, chain_id));
+        let manner = Arc::new(Mutex::new(Manner::Honest));
+        let desk = Desk { chain, chain_id, manner: manner.clone() };
+        let router = Router::new().fallback(post(answer)).with_state(desk);
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, task }
+        Self { url, manner, task }
+    }
+
+    /// One that takes connections and says nothing.
+    pub(crate) async fn silent() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let task = tokio::spawn(async move {
+            let _listener = listener;
+            std::future::pending().await
+        });
+        Self { url, manner: Arc::new(Mutex::new(Manner::Honest)), task }
+    }
+
+    pub(crate) fn behave(&self, manner: Manner) {
+        *self.manner.lock().unwrap() = manner;
     }
 }
 
@@ -44,27 +98,53 @@ impl Drop for Rpc {
     }
 }
 
-async fn answer(
-    State((chain, chain_id)): State<(Arc<FakeChain>, u64)>,
-    Json(call): Json<Value>,
-) -> Json<Value> {
+async fn answer(State(desk): State<Desk>, Json(mut call): Json<Value>) -> Response {
+    let manner = desk.manner.lock().unwrap().clone();
+    if matches!(manner, Manner::AlwaysGenesis) && call["method"].as_str().unwrap().starts_with("eth_getBlock")
+    {
+        call["method"] = json!("eth_getBlockByNumber");
+        call["params"][0] = json!("0x0");
+    }
+    let mut answered = match &manner {
+        Manner::Refuse { code, message } => error(&call["id"], *code, message),
+        Manner::Status(status) => return StatusCode::from_u16(*status).unwrap().into_response(),
+        Manner::Nothing => json!({ "jsonrpc": "2.0", "id": call["id"], "result": null }),
+        Manner::Endless => {
+            let chunks = futures::stream::repeat_with(|| Ok::<_, Infallible>(vec![b' '; 1 << 16]));
+            return Body::from_stream(chunks).into_response();
+        }
+        Manner::Slow(by) => {
+            tokio::time::sleep(*by).await;
+            honest(&desk, &call).await
+        }
+        Manner::Honest | Manner::WrongHashes | Manner::AlwaysGenesis => honest(&desk, &call).await,
+    };
+    let hash = answered.get_mut("result").and_then(|block| block.get_mut("hash"));
+    if let (Manner::WrongHashes, Some(hash)) = (manner, hash) {
+        *hash = json!(B256::repeat_byte(0xee));
+    }
+    Json(answered).into_response()
+}
+
+async fn honest(desk: &Desk, call: &Value) -> Value {
+    let (chain, chain_id) = (&desk.chain, desk.chain_id);
     let (method, params) = (call["method"].as_str().unwrap(), &call["params"]);
     let answer = match method {
         "eth_chainId" => Ok(json!(format!("{chain_id:#x}"))),
         "eth_getBlockByNumber" => {
-            by_tag(&chain, params[0].as_str().unwrap()).await.map(|block| view(block.as_ref()))
+            by_tag(chain, params[0].as_str().unwrap()).await.map(|block| view(block.as_ref()))
         }
         "eth_getBlockByHash" => Ok(view(chain.by_hash(word(&params[0])).await.ok().as_ref())),
-        "eth_getLogs" => logs(&chain, &params[0]).await,
-        "eth_getProof" => proof(&chain, params).await,
+        "eth_getLogs" => logs(chain, &params[0]).await,
+        "eth_getProof" => proof(chain, params).await,
         other => panic!("a node asked for {other}"),
     };
     let id = &call["id"];
-    Json(match answer {
+    match answer {
         Ok(result) => json!({ "jsonrpc": "2.0", "id": id, "result": result }),
         Err(SourceError::TooMuch { reason, .. }) => error(id, -32_005, &reason),
         Err(reason) => error(id, -32_000, &reason.to_string()),
-    })
+    }
 }
 
 async fn proof(chain: &FakeChain, params: &Value) -> Answer<Value> {

@@ -18,6 +18,9 @@
 
 mod format;
 pub mod limits;
+mod passphrase;
+
+pub use passphrase::{PassphraseError, PassphraseFault, read_passphrase};
 
 use format::KeyFile;
 use rand::TryRngCore;

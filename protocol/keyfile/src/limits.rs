@@ -10,3 +10,5 @@ pub const MAX_SCRYPT_WORK: u64 = 1 << 24;
 pub const MAX_PBKDF2_ROUNDS: u32 = 10_000_000;
 /// Bytes of a salt.
 pub const MAX_SALT_BYTES: usize = 64;
+/// Bytes of a passphrase file; what counts is its first line.
+pub const MAX_PASSPHRASE_BYTES: u64 = 4 * 1024;

@@ -2,7 +2,6 @@
 
 use crate::context::{Context, refuse_existing};
 use crate::failure::Failure;
-use crate::limits::MAX_PASSPHRASE_BYTES;
 use crate::passphrase::prompt;
 use crate::state::read_bounded;
 use clap::{Args, Subcommand};
@@ -10,6 +9,7 @@ use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
 use windlass_client::SecretKey;
+use windlass_keyfile::limits::MAX_PASSPHRASE_BYTES;
 use windlass_keyfile::{Strength, create, generate};
 use windlass_protocol::alloy_primitives::hex;
 use zeroize::Zeroizing;
