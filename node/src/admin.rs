@@ -28,6 +28,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use windlass_contracts::node_staking::{INodeStaking, ISigned, NodeStaking};
 use windlass_p2p::Control;
+use windlass_p2p::relay::{RelayStats, Usage};
 use windlass_protocol::head::{Attestation, Trust, verify_head};
 use windlass_protocol::spec::VerifiedSpec;
 use windlass_protocol::{Address, B256, Bytes};
@@ -49,6 +50,8 @@ pub struct Gauges {
     pub store: Arc<Store>,
     /// The network's counts.
     pub network: Arc<NetworkStats>,
+    /// The relay's.
+    pub relay: RelayStats,
     /// Who is connected.
     pub control: Control,
     /// How the chain providers do.
@@ -71,6 +74,10 @@ pub struct Vitals {
     refused: Option<String>,
     /// The highest block that any provider had lately.
     highest: u64,
+    /// Bytes sent into the relay.
+    pub(crate) relayed: Usage,
+    pub(crate) relay_refused: u64,
+    pub(crate) relay_buffer_bytes: u64,
     now: u64,
 }
 
@@ -150,10 +157,13 @@ impl Gauges {
             counts: Counts {
                 peers: self.control.connected_peers().len(),
                 connections: self.network.connections(),
-                reservations: self.network.reservations(),
-                circuits: self.network.circuits(),
+                reservations: self.relay.reservations(),
+                circuits: self.relay.circuits(),
                 routes: self.routes.len(),
             },
+            relayed: self.relay.usage(),
+            relay_refused: self.relay.refused(),
+            relay_buffer_bytes: self.relay.buffer_bytes() as u64,
             now,
         }
     }
@@ -233,6 +243,7 @@ impl Vitals {
             "connections": self.counts.connections,
             "reservations": self.counts.reservations,
             "circuits": self.counts.circuits,
+            "relayed_bytes": self.relayed.total(),
             "routes": self.counts.routes,
             "providers": self.providers,
             "unproven": mirror.unproven,

@@ -4,6 +4,7 @@
 
 use crate::head::Peer;
 use crate::limits::{MAX_CONFIG_BYTES, MAX_CONFIGURED};
+use crate::relay::{RelaySettings, RelayTable};
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use serde::Deserialize;
 use std::fs;
@@ -87,6 +88,8 @@ struct File {
     peers: Vec<String>,
     admin: String,
     poll_interval_ms: Option<u64>,
+    #[serde(default)]
+    relay: RelayTable,
 }
 
 /// What a node is started with.
@@ -108,6 +111,8 @@ pub struct NodeConfig {
     pub admin: SocketAddr,
     /// Pause between looks at the chain.
     pub poll_interval: Duration,
+    /// Whom the relay serves, and how much.
+    pub relay: RelaySettings,
 }
 
 impl NodeConfig {
@@ -146,6 +151,7 @@ impl NodeConfig {
                 place.wrong("admin", format!("{:?} is no socket address such as 127.0.0.1:9090", file.admin))
             })?,
             poll_interval: poll_interval(file.poll_interval_ms, spec.dev),
+            relay: file.relay.settings().map_err(|reason| place.wrong("relay", reason))?,
             spec,
         };
         Ok((config, place.file(&file.key_file), place.file(&file.passphrase_file)))
@@ -315,6 +321,13 @@ admin = "127.0.0.1:0"
             ),
             (text.replace("[\"http://127.0.0.1:8545\"]", "[]"), "providers"),
             (text.replace("data_dir = \"data\"", "data_dir = 5"), "line 1"),
+            (format!("{text}[relay]\nserve = \"channel\"\n"), "settlement"),
+            (format!("{text}[relay]\nserve = \"anybody\"\n"), "anybody"),
+            (format!("{text}[relay]\nserve = \"allow-list\"\n"), "allow"),
+            (format!("{text}[relay]\nallow = [\"{publisher}\"]\n"), "allow-list"),
+            (format!("{text}[relay]\nserve = \"allow-list\"\nallow = [\"pump\"]\n"), "pump"),
+            (format!("{text}[relay]\ncircuits_per_device = 4000\n"), "384"),
+            (format!("{text}[relay]\nbytes_per_second = 5\n"), "bytes_per_second"),
         ];
         for (text, expected) in cases {
             let error = load(folder.path(), &text).unwrap_err().to_string();

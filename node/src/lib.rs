@@ -13,7 +13,8 @@
 //! | [`serve`] | the `resolver`, `watch` and `routes` tasks: what peers may ask |
 //! | [`rate`] | how often a peer may ask or tell |
 //! | [`seats`] | how many streams of a protocol a peer may have open |
-//! | [`network`] | the `network` task: the swarm and its relay |
+//! | [`network`] | the `network` task: the swarm |
+//! | [`relay`] | the `relay` task: whom it serves; the rest of it is in `windlass_p2p` |
 //! | [`admin`], [`metrics`] | the `admin` task: health and metrics over HTTP |
 //! | [`snapshot`] | the mirror at one block as a file |
 //! | [`limits`] | every bound |
@@ -26,7 +27,7 @@
 //!              │ writes                 │  ▲
 //!              ▼                        │  └──heard (queue)── gossip ◄── peers
 //!            store ◄── reads at a       └─────told──────────► gossip ──► peers
-//!                      height: all      network ──streams (queue)──► gossip, resolver, watch, routes
+//!                      height: all      network ──streams (queue)──► gossip, resolver, watch, routes, relay
 //! ```
 
 pub mod admin;
@@ -42,6 +43,7 @@ pub mod network;
 pub mod node;
 mod on_disk;
 pub mod rate;
+pub mod relay;
 pub mod seats;
 pub mod serve;
 pub mod snapshot;

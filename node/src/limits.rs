@@ -6,6 +6,15 @@ use std::time::Duration;
 /// Bytes of a configuration file; a real one has a few hundred.
 pub const MAX_CONFIG_BYTES: u64 = 64 * 1024;
 
+/// Addresses in the relay's `allow`: each takes a line of the file.
+pub const MAX_ALLOWED: usize = 1_000;
+
+/// Bytes per second that a relay may be held to at least: a handshake through it then takes a second.
+pub const LEAST_RELAY_RATE: u64 = 4_096;
+
+/// Devices whose relayed bytes `/metrics` names, those with the most; all others are summed up.
+pub const METRICS_DEVICES: usize = 1_000;
+
 /// Multiaddrs in each list of the configuration.
 pub const MAX_CONFIGURED: usize = 64;
 

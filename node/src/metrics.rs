@@ -2,6 +2,7 @@
 //! asked for.
 
 use crate::admin::Vitals;
+use crate::limits::METRICS_DEVICES;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -25,6 +26,7 @@ pub fn render(vitals: &Vitals) -> String {
     gauge(&mut registry, "reservations", "Devices that hold a reservation", Some(counts.reservations as u64));
     gauge(&mut registry, "circuits", "Circuits carried", Some(counts.circuits as u64));
     gauge(&mut registry, "routes", "Routes kept", Some(counts.routes as u64));
+    relay(&mut registry, vitals);
     let mut text = String::new();
     // Writing into memory can't fail.
     let _ = encode(&mut text, &registry);
@@ -92,6 +94,33 @@ fn providers(registry: &mut Registry, vitals: &Vitals) {
     );
     registry.register("provider_head", "The newest block a chain provider was seen to have", newest);
     registry.register("provider_preferred", "1 for the chain provider that is asked first", preferred);
+}
+
+/// What each device sent into the relay: those that sent most by name, in the address of their keys.
+fn relay(registry: &mut Registry, vitals: &Vitals) {
+    let bytes = Family::<Vec<(&'static str, String)>, Counter>::default();
+    let mut devices: Vec<_> = vitals.relayed.by_peer.iter().filter(|(_, sent)| *sent > 0).collect();
+    devices.sort_unstable_by_key(|(peer, sent)| (std::cmp::Reverse(*sent), *peer));
+    let mut others = vitals.relayed.others;
+    for (place, (peer, sent)) in devices.into_iter().enumerate() {
+        match windlass_p2p::identity::key_address_of(peer) {
+            Ok(key) if place < METRICS_DEVICES => {
+                bytes.get_or_create(&vec![("device", key.to_string())]).inc_by(*sent);
+            }
+            _ => others = others.saturating_add(*sent),
+        }
+    }
+    bytes.get_or_create(&vec![("device", "others".to_owned())]).inc_by(others);
+    registry.register("relayed_bytes", "Bytes that devices sent into the relay, by their keys", bytes);
+    let refused = Counter::<u64>::default();
+    refused.inc_by(vitals.relay_refused);
+    registry.register("relay_refused", "Requests that the relay refused", refused);
+    gauge(
+        registry,
+        "relay_buffer_bytes",
+        "Memory that relayed bytes pass through",
+        Some(vitals.relay_buffer_bytes),
+    );
 }
 
 /// A number that isn't known is left out.

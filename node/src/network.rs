@@ -1,4 +1,4 @@
-//! The task that owns the swarm: listening, connections, reservations and circuits.
+//! The task that owns the swarm: listening and connections.
 //!
 //! It only drives libp2p and counts; who may have a stream is decided by whoever accepts it. Bytes of streams
 //! never pass through this task, and it waits for nobody.
@@ -13,7 +13,6 @@ use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio_util::sync::CancellationToken;
-use windlass_p2p::relay::ServerEvent;
 use windlass_p2p::swarm::{BuildError, NodeBehaviour, NodeEvent, close_if_dead, node_swarm};
 use windlass_p2p::{Control, swarm};
 use windlass_protocol::SecretKey;
@@ -45,24 +44,12 @@ pub enum ListenError {
 #[derive(Debug, Default)]
 pub struct NetworkStats {
     connections: AtomicUsize,
-    reservations: AtomicUsize,
-    circuits: AtomicUsize,
 }
 
 impl NetworkStats {
     /// Established connections.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
-    }
-
-    /// Devices that hold a reservation.
-    pub fn reservations(&self) -> usize {
-        self.reservations.load(Ordering::Relaxed)
-    }
-
-    /// Circuits carried.
-    pub fn circuits(&self) -> usize {
-        self.circuits.load(Ordering::Relaxed)
     }
 }
 
@@ -72,7 +59,6 @@ pub struct Network {
     /// Configured external addresses; without any, where we listen is where we are.
     external: Vec<Multiaddr>,
     listening: Vec<Multiaddr>,
-    reserved: HashSet<PeerId>,
     stats: Arc<NetworkStats>,
 }
 
@@ -84,8 +70,7 @@ impl Network {
         external: Vec<Multiaddr>,
     ) -> Result<(Self, Control), ListenError> {
         let (swarm, control) = node_swarm(key, &swarm::NodeConfig::new(AGENT))?;
-        let mut network =
-            Self { swarm, external, listening: Vec::new(), reserved: HashSet::new(), stats: Arc::default() };
+        let mut network = Self { swarm, external, listening: Vec::new(), stats: Arc::default() };
         for address in network.external.clone() {
             network.swarm.add_external_address(address);
         }
@@ -171,7 +156,6 @@ impl Network {
                 self.stats.connections.fetch_sub(1, Ordering::Relaxed);
             }
             SwarmEvent::Behaviour(NodeEvent::Ping(event)) => close_if_dead(&mut self.swarm, &event),
-            SwarmEvent::Behaviour(NodeEvent::Relay(event)) => self.relayed(event),
             _ => {}
         }
     }
@@ -183,29 +167,6 @@ impl Network {
             self.swarm.add_external_address(address.clone());
         }
         self.listening.push(address);
-    }
-
-    fn relayed(&mut self, event: ServerEvent) {
-        match event {
-            ServerEvent::ReservationReqAccepted { src_peer_id, .. } => {
-                self.reserved.insert(src_peer_id);
-            }
-            ServerEvent::ReservationClosed { src_peer_id }
-            | ServerEvent::ReservationTimedOut { src_peer_id } => {
-                self.reserved.remove(&src_peer_id);
-            }
-            ServerEvent::CircuitReqAccepted { src_peer_id, dst_peer_id } => {
-                tracing::debug!(from = %src_peer_id, to = %dst_peer_id, "a circuit opened");
-                self.stats.circuits.fetch_add(1, Ordering::Relaxed);
-            }
-            ServerEvent::CircuitClosed { .. } => {
-                let fewer = |circuits: usize| circuits.checked_sub(1);
-                // Nothing to take off is nothing to do.
-                let _ = self.stats.circuits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
-            }
-            other => tracing::debug!(?other, "relay"),
-        }
-        self.stats.reservations.store(self.reserved.len(), Ordering::Relaxed);
     }
 }
 

@@ -9,6 +9,7 @@ use crate::head::{Attester, Genealogist, Gossip, Signing};
 use crate::limits::{HEAD_INBOX, REQUEST_BURST, REQUESTS_PER_SECOND, SHUTDOWN_DEADLINE, STREAM_QUEUE};
 use crate::network::{ListenError, Network};
 use crate::rate::Rates;
+use crate::relay::{ByMirror, Judge};
 use crate::serve::{Answers, RouteBook, run_resolver, run_routes, run_watch};
 use crate::store::{Store, StoreError};
 use futures::future::BoxFuture;
@@ -22,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use windlass_p2p::streams::AlreadyAccepting;
-use windlass_p2p::{Control, Incoming};
+use windlass_p2p::{Control, Incoming, identity, relay};
 use windlass_protocol::message::names;
 use windlass_protocol::spec::VerifiedSpec;
 use windlass_protocol::{KeyAddress, SecretKey};
@@ -112,6 +113,12 @@ impl Node {
         let admin =
             listener.local_addr().map_err(|source| StartError::Admin { address: config.admin, source })?;
         let (network, control) = Network::listen(&key, &config.listen, config.external.clone()).await?;
+        let judge = Judge::new(
+            config.relay.serve.clone(),
+            parts.committee.members().iter().copied().collect(),
+            parts.store.clone(),
+            parts.follower.state(),
+        );
         let mut node = Self {
             key_address: key.address(),
             peer_id: network.peer_id(),
@@ -123,7 +130,14 @@ impl Node {
         let incoming =
             [names::HEAD, names::RESOLVE, names::WATCH, names::ROUTE].map(|name| accept(&control, name));
         let [heads, questions, watches, routes] = incoming;
-        let streams = Streams { heads: heads?, questions: questions?, watches: watches?, routes: routes? };
+        let relay = relay::Server::new(
+            identity::keypair(&key),
+            control.clone(),
+            Arc::new(ByMirror(judge)),
+            config.relay.limits.clone(),
+        )?;
+        let streams =
+            Streams { heads: heads?, questions: questions?, watches: watches?, routes: routes?, relay };
         node.run(config, parts, network, control, streams, listener);
         Ok(node)
     }
@@ -158,12 +172,14 @@ impl Node {
             signing,
             store,
             network: stats,
+            relay: streams.relay.stats(),
             control,
             providers,
             routes: routes.clone(),
         };
 
         self.spawn("network", |cancelled| plain(network.run(cancelled)));
+        self.spawn("relay", |cancelled| plain(async move { streams.relay.run(cancelled.cancelled()).await }));
         self.spawn("registry", |cancelled| {
             Box::pin(async move {
                 follower::run(follower, config.poll_interval, cancelled).await.map_err(|e| e.to_string())
@@ -264,6 +280,7 @@ struct Streams {
     questions: Incoming,
     watches: Incoming,
     routes: Incoming,
+    relay: relay::Server,
 }
 
 impl Parts {

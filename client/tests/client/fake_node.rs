@@ -17,6 +17,7 @@ use windlass_p2p::{
     PeerStream,
     frame::{read_frame, write_frame},
     identity,
+    relay::{Everybody, RelayConfig, Server},
     swarm::{NodeConfig, node_swarm},
 };
 use windlass_protocol::{
@@ -123,6 +124,9 @@ impl FakeNode {
             notice: watch::Sender::default(),
         });
         let mut tasks = JoinSet::new();
+        let keypair = identity::keypair(&secret);
+        let relay = Server::new(keypair, control.clone(), Arc::new(Everybody), RelayConfig::default());
+        tasks.spawn(relay.unwrap().run(std::future::pending()));
         tasks.spawn(async move {
             loop {
                 swarm.select_next_some().await;

@@ -50,6 +50,7 @@ impl World {
             peers: peers.iter().map(peer).collect(),
             admin: "127.0.0.1:0".parse().unwrap(),
             poll_interval: Duration::from_millis(20),
+            relay: Default::default(),
         }
     }
 

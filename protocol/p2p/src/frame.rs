@@ -25,10 +25,12 @@ pub enum FrameError {
     #[error("the peer sent a frame length that is not canonical")]
     NotCanonical,
     /// The payload is larger than any message of ours.
-    #[error("a frame of {length} bytes exceeds the limit of {MAX_FRAME}")]
+    #[error("a frame of {length} bytes exceeds the limit of {most}")]
     TooLarge {
         /// Its length in bytes.
         length: usize,
+        /// The largest that is taken here.
+        most: usize,
     },
     /// The stream failed.
     #[error("the stream failed in a frame: {0}")]
@@ -40,7 +42,12 @@ pub enum FrameError {
 /// Memory grows with the bytes that arrive, never with the claimed length alone. Not cancel-safe: a
 /// dropped future leaves the stream in the middle of a frame.
 pub async fn read_frame<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Vec<u8>, FrameError> {
-    let (length, prefix) = read_length(stream).await?;
+    read_frame_of(stream, MAX_FRAME).await
+}
+
+/// The same for a protocol whose messages have at most `most` bytes, [`MAX_FRAME`] or less.
+pub async fn read_frame_of<R: AsyncRead + Unpin>(stream: &mut R, most: usize) -> Result<Vec<u8>, FrameError> {
+    let (length, prefix) = read_length(stream, most.min(MAX_FRAME)).await?;
     let mut payload = Vec::new();
     while payload.len() < length {
         let start = payload.len();
@@ -55,7 +62,10 @@ pub async fn read_frame<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Vec<u8>,
 }
 
 /// Reads the length prefix; returns the length and how many bytes it took.
-async fn read_length<R: AsyncRead + Unpin>(stream: &mut R) -> Result<(usize, usize), FrameError> {
+async fn read_length<R: AsyncRead + Unpin>(
+    stream: &mut R,
+    most: usize,
+) -> Result<(usize, usize), FrameError> {
     let mut prefix = [0; MAX_FRAME_PREFIX];
     for received in 0..MAX_FRAME_PREFIX {
         if stream.read(&mut prefix[received..=received]).await? == 0 {
@@ -68,8 +78,8 @@ async fn read_length<R: AsyncRead + Unpin>(stream: &mut R) -> Result<(usize, usi
             let digits = &prefix[..=received];
             let (length, _) = unsigned_varint::decode::u32(digits).map_err(|_| FrameError::NotCanonical)?;
             let length = usize::try_from(length).map_err(|_| FrameError::NotCanonical)?;
-            if length > MAX_FRAME {
-                return Err(FrameError::TooLarge { length });
+            if length > most {
+                return Err(FrameError::TooLarge { length, most });
             }
             return Ok((length, digits.len()));
         }
@@ -81,7 +91,7 @@ async fn read_length<R: AsyncRead + Unpin>(stream: &mut R) -> Result<(usize, usi
 ///
 /// Not cancel-safe: a dropped future may leave half a frame on the stream.
 pub async fn write_frame<W: AsyncWrite + Unpin>(stream: &mut W, payload: &[u8]) -> Result<(), FrameError> {
-    let too_large = FrameError::TooLarge { length: payload.len() };
+    let too_large = FrameError::TooLarge { length: payload.len(), most: MAX_FRAME };
     if payload.len() > MAX_FRAME {
         return Err(too_large);
     }
@@ -160,9 +170,9 @@ mod tests {
     #[test]
     fn too_large_is_refused_on_both_sides() {
         let refused = block_on(write_frame(&mut Vec::new(), &[0; MAX_FRAME + 1]));
-        assert!(matches!(refused, Err(FrameError::TooLarge { length }) if length == MAX_FRAME + 1));
+        assert!(matches!(refused, Err(FrameError::TooLarge { length, .. }) if length == MAX_FRAME + 1));
         assert!(
-            matches!(read(&[0x81, 0x80, 0x04]), Err(FrameError::TooLarge { length }) if length == MAX_FRAME + 1)
+            matches!(read(&[0x81, 0x80, 0x04]), Err(FrameError::TooLarge { length, .. }) if length == MAX_FRAME + 1)
         );
     }
 

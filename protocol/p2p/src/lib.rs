@@ -1,9 +1,9 @@
 //! What nodes and devices share on libp2p: who a peer is, how messages are framed, how streams are
-//! opened and accepted, how a relay is configured, and how a swarm is put together.
+//! opened and accepted, how bytes are relayed, and how a swarm is put together.
 //!
 //! Nothing here knows the registry: whether a peer may do what it asks is decided above, by the node
-//! or the client. Nothing here owns a task either: a swarm is driven by the one task of whoever built
-//! it, and the bytes of streams never pass through that task.
+//! or the client. Nothing here owns a task either, the relay's requests apart: a swarm is driven by the one
+//! task of whoever built it, and the bytes of streams never pass through that task.
 //!
 //! | module | owns |
 //! | --- | --- |
@@ -12,7 +12,8 @@
 //! | [`chunks`] | chunks with an unmistakable end, for bytes that are not messages |
 //! | [`path`] | direct or relayed, and which is better |
 //! | [`streams`] | the behaviour that opens and accepts streams, and its handle |
-//! | [`relay`] | the relay server and client, with the stock caps lifted |
+//! | [`relay`] | our own relay server, and the client of relays |
+//! | [`misbehaviour`] | one line in the log for each misbehaviour |
 //! | [`admission`] | refuses peers whose key isn't secp256k1 |
 //! | [`swarm`] | transports and behaviours of a node and of a device |
 //! | [`limits`] | every bound |
@@ -22,6 +23,7 @@ pub mod chunks;
 pub mod frame;
 pub mod identity;
 pub mod limits;
+pub mod misbehaviour;
 pub mod path;
 pub mod relay;
 pub mod streams;

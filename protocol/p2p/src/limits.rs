@@ -59,6 +59,9 @@ const CIRCUITS_PER_DEVICE: usize = (DEVICE_CONNECTIONS + PENDING_HANDSHAKES + PE
 /// Time for a transport to connect, authenticate and agree on a muxer.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
 
+/// Addresses of our own that are remembered: those that are configured, or listened on.
+pub const EXTERNAL_ADDRESSES: usize = 64;
+
 /// Inbound connections whose handshake is under way; more are refused at once.
 pub const PENDING_HANDSHAKES: u32 = 512;
 
@@ -97,12 +100,95 @@ pub const RESERVATIONS: usize = 65_536;
 /// Circuits one relay carries at a time.
 pub const CIRCUITS: usize = 16_384;
 
+/// Of these, how many strangers may have together: their identities cost nothing.
+pub const STRANGER_CIRCUITS: usize = CIRCUITS / 4;
+
 /// Circuits one caller may have at a time through one relay.
 pub const CIRCUITS_PER_PEER: usize = 256;
+
+/// Circuits to one device at a time. Each is a stream on the device's connection to the relay, and other people's
+/// muxers drop a connection that has more than 512: so many leave a quarter for what isn't a circuit.
+pub const CIRCUITS_PER_DESTINATION: usize = 384;
+
+/// Of these, how many may come from outside the device's fleet: its own always finds a place.
+pub const FOREIGN_PER_DESTINATION: usize = CIRCUITS_PER_DESTINATION * 3 / 4;
+
+/// How many from any one other fleet: no fleet takes what all others share.
+pub const FLEET_PER_DESTINATION: usize = CIRCUITS_PER_DESTINATION / 4;
+
+/// How many from strangers together.
+pub const STRANGERS_PER_DESTINATION: usize = CIRCUITS_PER_DESTINATION / 8;
+
+/// Circuits from one caller to one device: [`CONNECTIONS_PER_PEER`] and those that died unnoticed.
+pub const CIRCUITS_PER_PAIR: usize = 2 * CONNECTIONS_PER_PEER as usize;
+
+/// Circuits to one device that wait for its word at a time; others wait their turn. Stock clients take ten.
+pub const STOPS_PER_DESTINATION: usize = 8;
 
 /// Life of a reservation; the device renews it well before.
 pub const RESERVATION_LIFE: Duration = Duration::from_secs(60 * 60);
 
-/// Life of a circuit. The stock relay counts it down whatever happens on the circuit and has no way
-/// to say "for ever" (zero fires at once), so this is ten years.
-pub const CIRCUIT_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+/// Time for a peer to say what it wants of the relay, and to take the answer.
+pub const HOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Time for a device to take a circuit, its turn included.
+pub const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Requests to the relay that are under way, reservations and circuits that stand not counted.
+pub const HOPS: usize = 8_192;
+
+/// Of these, how many of one peer: a burst of circuits to many devices.
+pub const HOPS_PER_PEER: usize = 64;
+
+/// Requests to the relay per second and peer, and how many at once.
+pub const HOPS_PER_SECOND: f64 = 20.0;
+/// See [`HOPS_PER_SECOND`].
+pub const HOP_BURST: f64 = 300.0;
+
+/// Requests to the relay waiting to be taken; one beyond is reset. A second's worth of devices coming back.
+pub const HOP_QUEUE: usize = 2_048;
+
+/// Circuits on which nothing moves for this long end. What runs through ours is pinged every [`PING_INTERVAL`].
+pub const CIRCUIT_IDLE: Duration = Duration::from_secs(5 * 60);
+
+/// How often whoever holds a reservation or a circuit is judged again.
+pub const REJUDGE: Duration = Duration::from_secs(60);
+
+/// Time for circuits to end when the relay stops.
+pub const RELAY_DRAIN: Duration = Duration::from_secs(3);
+
+/// A circuit that is still for this long while the relay stops has nothing under way, and ends.
+pub const RELAY_DRAIN_QUIET: Duration = Duration::from_millis(100);
+
+/// Bytes of a buffer that relayed bytes pass through: four frames of yamux.
+pub const RELAY_BUFFER: usize = 64 * 1024;
+
+/// Such buffers at a time: 64 MiB. They are all in use only when that many receivers don't keep up.
+pub const RELAY_BUFFERS: usize = 1_024;
+
+/// Of these, how many are kept for the next bytes when nobody uses them: 8 MiB.
+pub const RELAY_BUFFERS_KEPT: usize = 128;
+
+/// Bytes of the buffers that circuits go on with when there are no others: 128 MiB if every circuit is stuck both ways.
+pub const RELAY_SMALL_BUFFER: usize = 4 * 1024;
+
+/// Bytes that one circuit forwards before others get their turn on the same thread.
+pub const RELAY_TURN: usize = 256 * 1024;
+
+/// Bytes that a circuit may forward each time its turn at a limited rate comes: a frame of yamux.
+pub const RELAY_QUANTUM: usize = 16 * 1024;
+
+/// How long a rate may be saved up.
+pub const RELAY_BURST: Duration = Duration::from_millis(50);
+
+/// Addresses of itself that a relay names in a reservation: more don't fit into its message.
+pub const RELAY_ADDRESSES: usize = 16;
+
+/// Devices whose relayed bytes are told apart; twice as many as circuits have ends.
+pub const METERED_PEERS: usize = 4 * CIRCUITS;
+
+/// Peers whose rate of requests is remembered.
+pub const RATED_PEERS: usize = 65_536;
+
+/// Lines about misbehaviour per second, over all peers; one address gets one. Enough for a filter that bans by them.
+pub const MISBEHAVIOUR_LINES_PER_SECOND: u32 = 20;

@@ -3,7 +3,7 @@
 //! It starts no task: whoever builds a swarm polls it, from one task, and that task waits for nothing
 //! else. Listening, external addresses and reservations are the owner's business too.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
 use libp2p::{
     Swarm, SwarmBuilder, connection_limits, connection_limits::ConnectionLimits, identify,
@@ -12,8 +12,7 @@ use libp2p::{
 use windlass_protocol::SecretKey;
 
 use crate::{
-    admission, identity, limits,
-    relay::{self, RelayLimits},
+    admission, identity, limits, relay,
     streams::{self, Control},
 };
 
@@ -40,9 +39,7 @@ pub struct NodeBehaviour {
     pub identify: identify::Behaviour,
     /// Whether connections are alive.
     pub ping: ping::Behaviour,
-    /// Reservations and circuits.
-    pub relay: relay::Server,
-    /// Our protocols.
+    /// Our protocols, and the relay's.
     pub streams: streams::Behaviour,
 }
 
@@ -71,8 +68,6 @@ pub enum NodeEvent {
     Identify(Box<identify::Event>),
     /// A ping came back, or didn't.
     Ping(ping::Event),
-    /// Something happened to a reservation or circuit.
-    Relay(relay::ServerEvent),
 }
 
 /// What a device's behaviours report.
@@ -87,7 +82,7 @@ pub enum DeviceEvent {
 }
 
 macro_rules! events {
-    ($events:ty, $relay:ty) => {
+    ($events:ty) => {
         impl From<identify::Event> for $events {
             fn from(event: identify::Event) -> Self {
                 Self::Identify(Box::new(event))
@@ -98,11 +93,6 @@ macro_rules! events {
                 Self::Ping(event)
             }
         }
-        impl From<$relay> for $events {
-            fn from(event: $relay) -> Self {
-                Self::Relay(event)
-            }
-        }
         impl From<Infallible> for $events {
             fn from(never: Infallible) -> Self {
                 match never {}
@@ -110,20 +100,26 @@ macro_rules! events {
         }
     };
 }
-events!(NodeEvent, relay::ServerEvent);
-events!(DeviceEvent, relay::ClientEvent);
+events!(NodeEvent);
+events!(DeviceEvent);
+
+impl From<relay::ClientEvent> for DeviceEvent {
+    fn from(event: relay::ClientEvent) -> Self {
+        Self::Relay(event)
+    }
+}
 
 /// What a node's swarm is made of.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
     /// What to call ourselves to peers, such as `windlass-node/0.1.0`.
     pub agent: String,
-    /// What the relay grants.
-    pub relay: RelayLimits,
     /// Bounds on streams.
     pub streams: streams::Limits,
     /// Established connections in all.
     pub connections: u32,
+    /// How long a connection without a stream is kept, unless it is held.
+    pub idle: Duration,
 }
 
 impl NodeConfig {
@@ -131,9 +127,9 @@ impl NodeConfig {
     pub fn new(agent: impl Into<String>) -> Self {
         Self {
             agent: agent.into(),
-            relay: RelayLimits::default(),
             streams: streams::Limits::default(),
             connections: limits::NODE_CONNECTIONS,
+            idle: limits::IDLE,
         }
     }
 }
@@ -160,8 +156,8 @@ impl DeviceConfig {
     }
 }
 
-/// A node's swarm and the handle of its streams: TCP, Noise, yamux, and a relay server. The relay
-/// answers once the owner has told the swarm an external address.
+/// A node's swarm and the handle of its streams: TCP, Noise and yamux. Whoever has the handle may start a
+/// [`relay::Server`] on it, which answers once the owner has told the swarm an external address.
 pub fn node_swarm(
     secret: &SecretKey,
     config: &NodeConfig,
@@ -173,7 +169,6 @@ pub fn node_swarm(
         limits: connection_limits(config.connections),
         identify: identify(keypair.public(), &config.agent, false),
         ping: ping(),
-        relay: relay::server(keypair.public().to_peer_id(), &config.relay),
         streams,
     };
     let swarm = SwarmBuilder::with_existing_identity(keypair)
@@ -181,7 +176,7 @@ pub fn node_swarm(
         .with_tcp(tcp(), noise::Config::new, muxer)?
         .with_behaviour(|_| behaviour)
         .unwrap_or_else(|never: Infallible| match never {})
-        .with_swarm_config(swarm_config)
+        .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(config.idle))
         .with_connection_timeout(limits::HANDSHAKE)
         .build();
     Ok((swarm, control))
@@ -208,7 +203,7 @@ pub fn device_swarm(
             streams,
         })
         .unwrap_or_else(|never: Infallible| match never {})
-        .with_swarm_config(swarm_config)
+        .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(limits::IDLE))
         .with_connection_timeout(limits::HANDSHAKE)
         .build();
     Ok((swarm, control))
@@ -234,10 +229,6 @@ fn muxer() -> yamux::Config {
     let mut config = yamux::Config::default();
     config.set_max_num_streams(limits::MUXED_STREAMS);
     config
-}
-
-fn swarm_config(config: libp2p::swarm::Config) -> libp2p::swarm::Config {
-    config.with_idle_connection_timeout(limits::IDLE)
 }
 
 fn ping() -> ping::Behaviour {

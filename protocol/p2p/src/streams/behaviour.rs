@@ -6,6 +6,7 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
+    net::IpAddr,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -13,6 +14,7 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId,
     core::{Endpoint, transport::PortUse},
+    multiaddr::Protocol,
     swarm::{
         CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
         THandlerInEvent, THandlerOutEvent, ToSwarm,
@@ -23,7 +25,7 @@ use tokio::sync::mpsc;
 use super::{
     Limits,
     accepting::Registry,
-    control::{Command, Control},
+    control::{Command, Control, Whereabouts},
     dialing::Dialer,
     error::OpenError,
     handler::{Handler, Request},
@@ -50,6 +52,7 @@ pub struct Behaviour {
     /// Connections that have a handler and aren't established yet; others may still refuse them.
     arriving: HashMap<ConnectionId, (ConnectionInfo, mpsc::UnboundedSender<Request>)>,
     to_close: Vec<PeerId>,
+    whereabouts: Whereabouts,
     commands: mpsc::Receiver<Command>,
     notices: mpsc::UnboundedReceiver<Notice>,
 }
@@ -68,6 +71,7 @@ impl Behaviour {
             dialer: Dialer::default(),
             arriving: HashMap::new(),
             to_close: Vec::new(),
+            whereabouts: control.whereabouts(),
             commands,
             notices,
         };
@@ -87,13 +91,15 @@ impl Behaviour {
         id: ConnectionId,
         peer: PeerId,
         address: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<Handler, ConnectionDenied> {
         let Some(path) = Path::through(address) else {
             return Err(ConnectionDenied::new(NamelessRelay { address: address.clone() }));
         };
         let (requests, receiver) = mpsc::unbounded_channel();
+        let ip = if path.is_relayed() { None } else { ip_of(remote) };
+        let link = Link::new(peer, id, path, ip, requests.clone());
         self.arriving.insert(id, (ConnectionInfo { id, path }, requests));
-        let link = Link::new(peer, id, path);
         Ok(Handler::new(link, receiver, self.registry.clone(), self.limits.inbound_per_connection))
     }
 
@@ -141,6 +147,15 @@ impl Behaviour {
     }
 }
 
+/// The IP address in a multiaddr.
+fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    address.iter().find_map(|part| match part {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(IpAddr::V6(ip).to_canonical()),
+        _ => None,
+    })
+}
+
 impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = Handler;
     type ToSwarm = Infallible;
@@ -150,9 +165,9 @@ impl NetworkBehaviour for Behaviour {
         id: ConnectionId,
         peer: PeerId,
         local_address: &Multiaddr,
-        _: &Multiaddr,
+        remote_address: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.arrive(id, peer, local_address)
+        self.arrive(id, peer, local_address, remote_address)
     }
 
     fn handle_established_outbound_connection(
@@ -163,7 +178,7 @@ impl NetworkBehaviour for Behaviour {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.arrive(id, peer, address)
+        self.arrive(id, peer, address, address)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -179,6 +194,8 @@ impl NetworkBehaviour for Behaviour {
             FromSwarm::ListenFailure(event) => {
                 self.arriving.remove(&event.connection_id);
             }
+            FromSwarm::ExternalAddrConfirmed(event) => self.whereabouts.add(event.addr),
+            FromSwarm::ExternalAddrExpired(event) => self.whereabouts.remove(event.addr),
             _ => {}
         }
     }

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     num::NonZeroUsize,
     sync::{
-        Arc, PoisonError,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -23,6 +23,7 @@ use super::{
     peers::{ConnectionInfo, Snapshot, WantConnection, WantStream},
     stream::PeerStream,
 };
+use crate::limits::EXTERNAL_ADDRESSES;
 
 /// What callers ask of the behaviour.
 #[derive(Debug)]
@@ -55,7 +56,25 @@ pub struct Control {
     commands: mpsc::Sender<Command>,
     notices: mpsc::UnboundedSender<Notice>,
     snapshot: Snapshot,
+    whereabouts: Whereabouts,
     callers: Arc<AtomicU64>,
+}
+
+/// Where the swarm is reachable from outside, as its owner told it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Whereabouts(Arc<RwLock<Vec<Multiaddr>>>);
+
+impl Whereabouts {
+    pub(super) fn add(&self, address: &Multiaddr) {
+        let mut addresses = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if addresses.len() < EXTERNAL_ADDRESSES && !addresses.contains(address) {
+            addresses.push(address.clone());
+        }
+    }
+
+    pub(super) fn remove(&self, address: &Multiaddr) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).retain(|known| known != address);
+    }
 }
 
 impl Control {
@@ -64,7 +83,23 @@ impl Control {
         commands: mpsc::Sender<Command>,
         notices: mpsc::UnboundedSender<Notice>,
     ) -> Self {
-        Self { registry, commands, notices, snapshot: Snapshot::default(), callers: Arc::default() }
+        Self {
+            registry,
+            commands,
+            notices,
+            snapshot: Snapshot::default(),
+            whereabouts: Whereabouts::default(),
+            callers: Arc::default(),
+        }
+    }
+
+    pub(super) fn whereabouts(&self) -> Whereabouts {
+        self.whereabouts.clone()
+    }
+
+    /// Where this side is reachable from outside, as the swarm's owner told the swarm. Never waits.
+    pub fn external_addresses(&self) -> Vec<Multiaddr> {
+        self.whereabouts.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {

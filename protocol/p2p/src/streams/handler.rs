@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     accepting::{Accepted, Registry},
     error::{OpenError, Stage},
-    stream::{Link, Outbound, PeerStream, Place},
+    stream::{Link, PeerStream, Place},
 };
 
 /// A stream to open on one connection.
@@ -38,7 +38,7 @@ pub struct Request {
     /// When the caller gives up, and what it was given when it asked.
     pub(super) deadline: Instant,
     pub(super) reply: oneshot::Sender<Result<PeerStream, OpenError>>,
-    pub(super) place: Outbound,
+    pub(super) place: Place,
 }
 
 /// See the module.
@@ -119,6 +119,10 @@ impl ConnectionHandler for Handler {
         SubstreamProtocol::new(Accept(self.accepted.clone()), ())
     }
 
+    fn connection_keep_alive(&self) -> bool {
+        self.link.is_held()
+    }
+
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -160,7 +164,7 @@ impl ConnectionHandler for Handler {
                 info: Request { mut place, reply, .. },
             }) => {
                 place.opened();
-                let stream = PeerStream::new(stream, self.link.clone(), Place::Outbound(place));
+                let stream = PeerStream::new(stream, self.link.clone(), place);
                 // A caller that is gone drops the stream, which resets it and frees its place.
                 let _ = reply.send(Ok(stream));
             }

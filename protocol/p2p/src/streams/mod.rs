@@ -8,6 +8,7 @@
 //! | `handler` | one connection: negotiating, delivering |
 //! | `accepting` | the protocols accepted here and their queues |
 //! | `control` | the handle for everybody else |
+//! | `hold` | keeping one connection, and streams on that one alone |
 //! | `stream` | an open stream, and what its end means |
 //!
 //! It never looks at bytes and never decides whether a peer may have a stream. Callers send commands
@@ -20,6 +21,7 @@ mod control;
 mod dialing;
 mod error;
 mod handler;
+mod hold;
 mod notice;
 mod peers;
 mod stream;
@@ -29,6 +31,7 @@ pub use behaviour::{Behaviour, NamelessRelay};
 pub use control::Control;
 pub use error::{AlreadyAccepting, Attempt, DialFailures, OpenError, Stage};
 pub use handler::{Accept, Handler, Protocols, Request};
+pub use hold::Hold;
 pub use libp2p::swarm::ConnectionId;
 pub use peers::{ConnectionInfo, Usage};
 pub use stream::PeerStream;
@@ -60,4 +63,4 @@ impl Default for Limits {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -19,7 +19,7 @@ use super::{
     error::{OpenError, Stage},
     handler::Request,
     notice::{CallerId, Notice},
-    stream::{Outbound, PeerStream},
+    stream::{Outbound, PeerStream, Place},
 };
 use crate::Path;
 
@@ -330,7 +330,7 @@ fn hand_over(
         return Err(WantStream { protocol, deadline, reply, progress });
     };
     progress.reached(Stage::Negotiate);
-    let place = Outbound::new(peer, connection.info.id, notices.clone());
+    let place = Place::Outbound(Outbound::new(peer, connection.info.id, notices.clone()));
     connection.opening += 1;
     match connection.requests.send(Request { protocol, deadline, reply, place }) {
         Ok(()) => Ok(()),

@@ -6,6 +6,7 @@
 
 use std::{
     io::{self, IoSlice},
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -19,9 +20,9 @@ use libp2p::{
     PeerId,
     swarm::{ConnectionId, Stream},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
-use super::notice::Notice;
+use super::{handler::Request, hold::Hold, notice::Notice};
 use crate::Path;
 
 /// What every stream of one connection shares with the connection's handler.
@@ -30,6 +31,10 @@ pub(super) struct Link {
     pub(super) peer: PeerId,
     pub(super) connection: ConnectionId,
     pub(super) path: Path,
+    /// The other end's IP address; a circuit's is known to the relay alone.
+    pub(super) ip: Option<IpAddr>,
+    /// Where the handler takes wishes for streams from.
+    pub(super) requests: mpsc::UnboundedSender<Request>,
     /// Set once the connection can carry nothing more.
     dead: AtomicBool,
     /// Counts the handler's polls that answered a question; see [`Link::poll_alive`].
@@ -37,19 +42,33 @@ pub(super) struct Link {
     asking: Mutex<Vec<Waker>>,
     handler: AtomicWaker,
     inbound: AtomicUsize,
+    /// How many want the connection kept although it carries nothing.
+    pub(super) holds: AtomicUsize,
+    /// Tells those that it is over.
+    pub(super) over: Notify,
 }
 
 impl Link {
-    pub(super) fn new(peer: PeerId, connection: ConnectionId, path: Path) -> Arc<Self> {
+    pub(super) fn new(
+        peer: PeerId,
+        connection: ConnectionId,
+        path: Path,
+        ip: Option<IpAddr>,
+        requests: mpsc::UnboundedSender<Request>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             peer,
             connection,
             path,
+            ip,
+            requests,
             dead: AtomicBool::new(false),
             polls: AtomicU64::new(0),
             asking: Mutex::default(),
             handler: AtomicWaker::new(),
             inbound: AtomicUsize::new(0),
+            holds: AtomicUsize::new(0),
+            over: Notify::new(),
         })
     }
 
@@ -66,11 +85,12 @@ impl Link {
     /// Called when the connection is over.
     pub(super) fn died(&self) {
         self.dead.store(true, Ordering::Release);
+        self.over.notify_waiters();
         let asking = std::mem::take(&mut *self.asking.lock().unwrap_or_else(PoisonError::into_inner));
         asking.into_iter().for_each(Waker::wake);
     }
 
-    fn is_dead(&self) -> bool {
+    pub(super) fn is_dead(&self) -> bool {
         self.dead.load(Ordering::Acquire)
     }
 
@@ -94,6 +114,16 @@ impl Link {
         drop(asking);
         self.handler.wake();
         Poll::Pending
+    }
+
+    /// Whether somebody wants the connection kept.
+    pub(super) fn is_held(&self) -> bool {
+        self.holds.load(Ordering::Acquire) > 0
+    }
+
+    /// Has the handler look again.
+    pub(super) fn wake(&self) {
+        self.handler.wake();
     }
 
     /// Takes one of `most` places for streams that the peer opened.
@@ -153,6 +183,17 @@ impl Drop for Outbound {
 pub(super) enum Place {
     Inbound(Inbound),
     Outbound(Outbound),
+    /// Bounded by whoever holds the connection.
+    Held,
+}
+
+impl Place {
+    /// The protocol is agreed on.
+    pub(super) fn opened(&mut self) {
+        if let Self::Outbound(place) = self {
+            place.opened();
+        }
+    }
 }
 
 /// A stream to or from a peer.
@@ -204,6 +245,16 @@ impl PeerStream {
     /// The connection that carries it.
     pub fn connection(&self) -> ConnectionId {
         self.link.connection
+    }
+
+    /// The other end's IP address; `None` on a circuit, where only the relay knows it.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.link.ip
+    }
+
+    /// Keeps this stream's connection, also when nothing runs on it.
+    pub fn hold(&self) -> Hold {
+        Hold::new(self.link.clone())
     }
 
     /// Finds out what the end of the peer's bytes means.

@@ -14,7 +14,7 @@ use super::{
         handler::Request,
         notice::{CallerId, Notice},
         peers::{Peers, Snapshot, WantStream},
-        stream::Outbound,
+        stream::{Outbound, Place},
     },
     host::{ECHO, peer},
 };
@@ -150,7 +150,8 @@ impl World {
                     // Served in the order they came: this request answers the oldest caller.
                     drop(request.reply);
                     assert!(matches!(answer.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
-                    self.opening.push((wire.id, request.place));
+                    let Place::Outbound(place) = request.place else { panic!("{:?}", request.place) };
+                    self.opening.push((wire.id, place));
                     self.served += 1;
                     moved = true;
                 }

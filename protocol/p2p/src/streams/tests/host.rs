@@ -1,6 +1,6 @@
 //! A swarm and the task that drives it, as every test here needs them.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::{
@@ -17,15 +17,16 @@ use windlass_protocol::SecretKey;
 use super::super::{Behaviour, Control, Incoming, Limits, OpenError, PeerStream, Usage};
 use crate::{
     identity,
+    relay::{Everybody, Policy, RelayConfig, RelayStats, Server},
     swarm::{DeviceBehaviour, DeviceConfig, NodeBehaviour, NodeConfig, device_swarm, node_swarm},
 };
 
-pub(super) const ECHO: StreamProtocol = StreamProtocol::new("/test/echo/1");
+pub(crate) const ECHO: StreamProtocol = StreamProtocol::new("/test/echo/1");
 
 /// Longer than anything here takes; a test that reaches it has failed.
-pub(super) const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
-pub(super) trait HasStreams: NetworkBehaviour {
+pub(crate) trait HasStreams: NetworkBehaviour {
     fn streams(&self) -> &Behaviour;
 }
 
@@ -44,17 +45,22 @@ impl HasStreams for DeviceBehaviour {
 type Job<B> = Box<dyn FnOnce(&mut Swarm<B>) + Send>;
 
 /// A running swarm; dropping it ends its task and with it all its connections.
-pub(super) struct Host<B: NetworkBehaviour> {
-    pub(super) peer: PeerId,
-    pub(super) control: Control,
+pub(crate) struct Host<B: NetworkBehaviour> {
+    pub(crate) peer: PeerId,
+    pub(crate) control: Control,
     jobs: mpsc::UnboundedSender<Job<B>>,
     addresses: mpsc::UnboundedReceiver<Multiaddr>,
     task: JoinHandle<()>,
+    /// The relay that runs on it, if one does.
+    relay: Option<JoinHandle<()>>,
 }
 
 impl<B: NetworkBehaviour> Drop for Host<B> {
     fn drop(&mut self) {
         self.task.abort();
+        if let Some(relay) = &self.relay {
+            relay.abort();
+        }
     }
 }
 
@@ -74,42 +80,47 @@ fn start<B: HasStreams<ToSwarm: Send> + Send>((mut swarm, control): (Swarm<B>, C
             }
         }
     });
-    Host { peer, control, jobs, addresses, task }
+    Host { peer, control, jobs, addresses, task, relay: None }
 }
 
-fn secret(seed: u8) -> SecretKey {
+pub(crate) fn secret(seed: u8) -> SecretKey {
     SecretKey::from_bytes(&[seed; 32]).unwrap()
 }
 
-pub(super) fn peer(seed: u8) -> PeerId {
+pub(crate) fn peer(seed: u8) -> PeerId {
     identity::peer_id_of(&secret(seed).public_key())
 }
 
-pub(super) fn node(seed: u8) -> Host<NodeBehaviour> {
+pub(crate) fn node(seed: u8) -> Host<NodeBehaviour> {
     node_with(seed, Limits::default())
 }
 
-pub(super) fn node_with(seed: u8, streams: Limits) -> Host<NodeBehaviour> {
+pub(crate) fn node_with(seed: u8, streams: Limits) -> Host<NodeBehaviour> {
     start(node_swarm(&secret(seed), &NodeConfig { streams, ..NodeConfig::new("test/1") }).unwrap())
 }
 
 /// A node with no more than this many connections.
-pub(super) fn node_of(seed: u8, connections: u32) -> Host<NodeBehaviour> {
+pub(crate) fn node_of(seed: u8, connections: u32) -> Host<NodeBehaviour> {
     start(node_swarm(&secret(seed), &NodeConfig { connections, ..NodeConfig::new("test/1") }).unwrap())
 }
 
+/// A node that keeps an idle connection for no longer than this.
+pub(crate) fn node_idle(seed: u8, idle: Duration) -> Host<NodeBehaviour> {
+    start(node_swarm(&secret(seed), &NodeConfig { idle, ..NodeConfig::new("test/1") }).unwrap())
+}
+
 /// A device with no more than this many connections.
-pub(super) fn device_of(seed: u8, connections: u32) -> Host<DeviceBehaviour> {
+pub(crate) fn device_of(seed: u8, connections: u32) -> Host<DeviceBehaviour> {
     start(device_swarm(&secret(seed), &DeviceConfig { connections, ..DeviceConfig::new("test/1") }).unwrap())
 }
 
-pub(super) fn device(seed: u8) -> Host<DeviceBehaviour> {
+pub(crate) fn device(seed: u8) -> Host<DeviceBehaviour> {
     start(device_swarm(&secret(seed), &DeviceConfig::new("test/1")).unwrap())
 }
 
 impl<B: HasStreams> Host<B> {
     /// Runs `job` in the swarm's task.
-    pub(super) async fn with<T: Send + 'static>(
+    pub(crate) async fn with<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Swarm<B>) -> T + Send + 'static,
     ) -> T {
@@ -122,27 +133,27 @@ impl<B: HasStreams> Host<B> {
     }
 
     /// Listens at `address` and returns where that came to be.
-    pub(super) async fn listen(&mut self, address: Multiaddr) -> Multiaddr {
+    pub(crate) async fn listen(&mut self, address: Multiaddr) -> Multiaddr {
         self.with(|swarm| swarm.listen_on(address).unwrap()).await;
         soon(self.addresses.recv()).await.unwrap()
     }
 
     /// Listens on loopback.
-    pub(super) async fn listen_directly(&mut self) -> Multiaddr {
+    pub(crate) async fn listen_directly(&mut self) -> Multiaddr {
         self.listen("/ip4/127.0.0.1/tcp/0".parse().unwrap()).await
     }
 
     /// Reserves a place at the relay and returns the circuit to this host.
-    pub(super) async fn listen_through(&mut self, relay: &Multiaddr) -> Multiaddr {
+    pub(crate) async fn listen_through(&mut self, relay: &Multiaddr) -> Multiaddr {
         self.listen(relay.clone().with(Protocol::P2pCircuit)).await
     }
 
-    pub(super) async fn usage(&self) -> Usage {
+    pub(crate) async fn usage(&self) -> Usage {
         self.with(|swarm| swarm.behaviour().streams().usage()).await
     }
 
     /// Waits until the behaviour holds what `wanted` says.
-    pub(super) async fn until(&self, wanted: impl Fn(Usage) -> bool) {
+    pub(crate) async fn until(&self, wanted: impl Fn(Usage) -> bool) {
         let reached = async {
             while !wanted(self.usage().await) {
                 tokio::task::yield_now().await;
@@ -151,12 +162,12 @@ impl<B: HasStreams> Host<B> {
         soon(reached).await;
     }
 
-    pub(super) fn accept(&self, queue: usize) -> Incoming {
+    pub(crate) fn accept(&self, queue: usize) -> Incoming {
         self.control.accept(ECHO, NonZeroUsize::new(queue).unwrap()).unwrap()
     }
 
     /// Sends back what comes on every stream, for as long as the test lasts.
-    pub(super) fn echo(&self) -> JoinHandle<()> {
+    pub(crate) fn echo(&self) -> JoinHandle<()> {
         let mut incoming = self.accept(64);
         tokio::spawn(async move {
             while let Some(stream) = incoming.next().await {
@@ -169,28 +180,55 @@ impl<B: HasStreams> Host<B> {
         })
     }
 
-    pub(super) async fn open(&self, to: PeerId, at: &[Multiaddr]) -> Result<PeerStream, OpenError> {
+    pub(crate) async fn open(&self, to: PeerId, at: &[Multiaddr]) -> Result<PeerStream, OpenError> {
         self.control.open(to, at.to_vec(), ECHO, LONG).await
     }
 }
 
-/// A relay: a node that tells where it can be reached. Returns the multiaddr that names it, too.
-pub(super) async fn relay(seed: u8) -> (Host<NodeBehaviour>, Multiaddr) {
-    let mut relay = node(seed);
-    let address = relay.listen_directly().await;
+/// A relay for everybody: a node that tells where it can be reached. Returns the multiaddr that names it, too.
+pub(crate) async fn relay(seed: u8) -> (Host<NodeBehaviour>, Multiaddr) {
+    let (relay, at, _) = relay_with(node(seed), seed, RelayConfig::default(), Arc::new(Everybody)).await;
+    (relay, at)
+}
+
+/// The same with a configuration and a policy of its own, on a node of its own.
+pub(crate) async fn relay_with(
+    mut node: Host<NodeBehaviour>,
+    seed: u8,
+    config: RelayConfig,
+    policy: Arc<dyn Policy>,
+) -> (Host<NodeBehaviour>, Multiaddr, RelayStats) {
+    let at = locate(&mut node).await;
+    let server = server(&node, seed, config, policy);
+    let stats = server.stats();
+    node.relay = Some(tokio::spawn(server.run(std::future::pending())));
+    (node, at, stats)
+}
+
+/// Listens, tells the swarm that this is where it is, and returns the multiaddr that names it.
+pub(crate) async fn locate(node: &mut Host<NodeBehaviour>) -> Multiaddr {
+    let address = node.listen_directly().await;
     let external = address.clone();
-    relay.with(|swarm| swarm.add_external_address(external)).await;
-    let named = address.with(Protocol::P2p(relay.peer));
-    (relay, named)
+    node.with(|swarm| swarm.add_external_address(external)).await;
+    address.with(Protocol::P2p(node.peer))
+}
+
+pub(crate) fn server(
+    node: &Host<NodeBehaviour>,
+    seed: u8,
+    config: RelayConfig,
+    policy: Arc<dyn Policy>,
+) -> Server {
+    Server::new(identity::keypair(&secret(seed)), node.control.clone(), policy, config).unwrap()
 }
 
 /// Waits for what must come soon; a test that waits in vain fails instead of hanging.
-pub(super) async fn soon<T>(outcome: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(outcome: impl Future<Output = T>) -> T {
     tokio::time::timeout(LONG, outcome).await.unwrap()
 }
 
 /// Sends `bytes`, closes this side, and returns what comes back until the other side closes.
-pub(super) async fn echoed(stream: &mut PeerStream, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+pub(crate) async fn echoed(stream: &mut PeerStream, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     stream.write_all(bytes).await?;
     stream.close().await?;
     let mut back = Vec::new();

@@ -3,7 +3,7 @@
 
 mod counting;
 mod ends;
-mod host;
+pub(crate) mod host;
 mod limits;
 mod opening;
 mod relayed;
