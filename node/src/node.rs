@@ -96,6 +96,7 @@ struct Parts {
     providers: Arc<Providers>,
     follower: Follower<Providers>,
     signing: Signing,
+    genealogist: Genealogist<Providers>,
     routes: Arc<RouteBook>,
 }
 
@@ -115,7 +116,7 @@ impl Node {
         let (network, control) = Network::listen(&key, &config.listen, config.external.clone()).await?;
         let judge = Judge::new(
             config.relay.serve.clone(),
-            parts.committee.members().iter().copied().collect(),
+            parts.genealogist.known(),
             parts.store.clone(),
             parts.follower.state(),
         );
@@ -151,11 +152,10 @@ impl Node {
         streams: Streams,
         listener: TcpListener,
     ) {
-        let Parts { spec, store, providers, follower, signing, routes } = parts;
+        let Parts { spec, store, providers, follower, signing, genealogist, routes } = parts;
         let stats = network.stats();
         let mirror = follower.state();
         let (inbox, heard) = mpsc::channel(HEAD_INBOX);
-        let genealogist = Genealogist::new(providers.clone(), store.clone(), spec.clone());
         let lineage = genealogist.known();
         let attester =
             Attester::new(store.clone(), spec.clone(), lineage.clone(), Some(signing), mirror.clone());
@@ -295,8 +295,9 @@ impl Parts {
             let store = Arc::new(Store::open(&data_dir, &spec)?);
             let follower = Follower::new(providers.clone(), store.clone(), spec.clone())?;
             let signing = Signing::new(&key, spec.clone(), store.clone())?;
+            let genealogist = Genealogist::new(providers.clone(), store.clone(), spec.clone());
             let routes = Arc::new(RouteBook::open(store.clone(), unix_seconds())?);
-            Ok(Self { spec, store, providers, follower, signing, routes })
+            Ok(Self { spec, store, providers, follower, signing, genealogist, routes })
         };
         tokio::task::spawn_blocking(open).await.map_err(|_| StartError::Interrupted)?
     }

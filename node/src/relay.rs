@@ -1,12 +1,13 @@
 //! Whom this node's relay serves, by the mirror or by a list of the owner's; the relay itself is in
 //! [`windlass_p2p::relay`].
 //!
-//! Registered is a peer whose key is an active device's, or a node's of the chain spec's committee. Judged by the newest
+//! Registered is a peer whose key is an active device's, or that of a committee's member. Judged by the newest
 //! final block in the mirror: this node needs nobody's word for what it has itself. It decides nothing about who may
 //! open a service.
 
 use crate::clock::unix_seconds;
 use crate::follower::MirrorState;
+use crate::head::KnownLineage;
 use crate::limits::{LEAST_RELAY_RATE, MAX_ALLOWED};
 use crate::store::{Store, View, ViewError};
 use futures::FutureExt;
@@ -28,7 +29,7 @@ use windlass_protocol::{Address, DeviceId, KeyAddress};
 /// Whom the relay serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Serve {
-    /// Every active device, and the committee's nodes.
+    /// Every active device, and the committees' nodes.
     Registered,
     /// These devices or keys only, as long as none of them is revoked.
     AllowList(HashSet<Address>),
@@ -144,20 +145,20 @@ impl Default for RelaySettings {
 /// Judges peers by the mirror.
 pub struct Judge {
     serve: Serve,
-    members: HashSet<Address>,
+    lineage: KnownLineage,
     store: Arc<Store>,
     mirror: watch::Receiver<MirrorState>,
 }
 
 impl Judge {
-    /// A judge by this mirror. `members` are the committee's addresses.
+    /// A judge by this mirror.
     pub fn new(
         serve: Serve,
-        members: HashSet<Address>,
+        lineage: KnownLineage,
         store: Arc<Store>,
         mirror: watch::Receiver<MirrorState>,
     ) -> Arc<Self> {
-        Arc::new(Self { serve, members, store, mirror })
+        Arc::new(Self { serve, lineage, store, mirror })
     }
 
     /// The device that uses this key, with its record; reads the disk.
@@ -189,7 +190,7 @@ impl Judge {
         Ok(match &self.serve {
             Serve::Registered => match fleet {
                 Some(fleet) => Standing::Served(fleet),
-                None if self.members.contains(&key.0) => Standing::Served(Group::Nodes),
+                None if self.lineage.borrow().committees().knows(&key.0) => Standing::Served(Group::Nodes),
                 None => Standing::Stranger,
             },
             Serve::AllowList(list) => {
@@ -241,8 +242,8 @@ mod tests {
     #[tokio::test]
     async fn active_devices_and_members_are_served_and_a_revoked_device_is_not() {
         let mut mirror = Mirror::start();
-        let members: HashSet<Address> = mirror.members.iter().map(|member| member.address().0).collect();
-        let judge = Judge::new(Serve::Registered, members, mirror.store.clone(), mirror.state());
+        let lineage = testing::lineage(&mirror.spec);
+        let judge = Judge::new(Serve::Registered, lineage, mirror.store.clone(), mirror.state());
         assert_eq!(judge.judge(peer(0x31), mirror.now), Err(NotReady), "nothing is mirrored yet");
         let rotated = KeyRecord { device: testing::key(0x34).address().as_first_key(), since: 1 };
         let rotation = Slot::KeyOf(testing::key(0x35).address()).storage_key();
@@ -273,7 +274,8 @@ mod tests {
         let mut mirror = Mirror::start();
         let listed = [0x31, 0x32, 0x40].map(|seed| testing::key(seed).address().0);
         let serve = Serve::AllowList(listed.into_iter().collect());
-        let judge = Judge::new(serve, HashSet::new(), mirror.store.clone(), mirror.state());
+        let lineage = testing::lineage(&mirror.spec);
+        let judge = Judge::new(serve, lineage, mirror.store.clone(), mirror.state());
         mirror
             .advance(vec![
                 device(0x31, 0x31, DeviceStatus::Active, NEVER),

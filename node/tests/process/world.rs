@@ -243,7 +243,7 @@ poll_interval_ms = 5
                 Response::Refused { reason: Reason::NotReady, .. } => {
                     push(&mut watch, &self.spec, unix_seconds()).await;
                 }
-                Response::Refused { reason, text } => panic!("refused: {reason}: {text}"),
+                other => panic!("no proof: {other:?}"),
             }
         };
         let committee = Committee::first(&self.spec);
