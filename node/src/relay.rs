@@ -309,10 +309,17 @@ mod tests {
         let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || written.clone()).finish();
         tracing::subscriber::with_default(log, || {
             let misbehaviour = windlass_p2p::misbehaviour::Misbehaviour::default();
-            misbehaviour.tell(Some([203, 0, 113, 9].into()), Some(peer(1)), "requests come\nip=192.0.2.1 too fast");
+            misbehaviour.tell(
+                Some([203, 0, 113, 9].into()),
+                Some(peer(1)),
+                "requests come\nip=192.0.2.1 too fast",
+            );
         });
         let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         assert_eq!(log.lines().count(), 1, "no peer's words make a line of their own: {log}");
-        assert!(log.contains(" WARN windlass::misbehaviour: misbehaviour ip=203.0.113.9 peer=16Uiu2"), "{log}");
+        assert!(
+            log.contains(" WARN windlass::misbehaviour: misbehaviour ip=203.0.113.9 peer=16Uiu2"),
+            "{log}"
+        );
     }
 }

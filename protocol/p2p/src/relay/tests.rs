@@ -206,7 +206,7 @@ async fn a_device_that_is_refused_loses_its_reservation_and_its_circuits() {
     let (caller, mut callee) = (device(2), device(3));
     let circuit = callee.listen_through(&at).await;
     let _echo = callee.echo();
-    let mut stream = caller.open(callee.peer, &[circuit.clone()]).await.unwrap();
+    let mut stream = caller.open(callee.peer, std::slice::from_ref(&circuit)).await.unwrap();
     policy.refused.lock().unwrap().insert(callee.peer);
     assert!(soon(stream.read(&mut [0])).await.is_err(), "a cut, not an end");
     until(&stats, |stats| (stats.reservations(), stats.circuits()) == (0, 0)).await;
@@ -223,7 +223,7 @@ async fn a_circuit_flood_at_one_device_harms_neither_its_connection_nor_its_flee
     let (caller, mut callee, late) = (device(2), device(3), device(4));
     let circuit = callee.listen_through(&at).await;
     let _echo = callee.echo();
-    let mut before = caller.open(callee.peer, &[circuit.clone()]).await.unwrap();
+    let mut before = caller.open(callee.peer, std::slice::from_ref(&circuit)).await.unwrap();
     let flooders: Vec<Host<DeviceBehaviour>> = (10..70).map(device).collect();
     let floods = flooders.iter().map(async |flooder| {
         let mut held = Vec::new();
@@ -379,7 +379,7 @@ async fn a_device_is_held_to_its_rate_and_nobody_else_is() {
     let (bulk, other, mut callee) = (device(2), device(3), device(4));
     let circuit = callee.listen_through(&at).await;
     let mut incoming = callee.accept(2);
-    let mut flow = bulk.open(callee.peer, &[circuit.clone()]).await.unwrap();
+    let mut flow = bulk.open(callee.peer, std::slice::from_ref(&circuit)).await.unwrap();
     let mut sunk = soon(incoming.next()).await.unwrap();
     let sink = tokio::spawn(async move { futures::io::copy(&mut sunk, &mut futures::io::sink()).await });
     let begun = std::time::Instant::now();
@@ -415,7 +415,7 @@ async fn a_relay_that_stops_lets_what_is_under_way_come_to_its_end() {
     let (caller, idle, mut callee) = (device(2), device(3), device(4));
     let circuit = callee.listen_through(&at).await;
     let _echo = callee.echo();
-    let _idle = idle.open(callee.peer, &[circuit.clone()]).await.unwrap();
+    let _idle = idle.open(callee.peer, std::slice::from_ref(&circuit)).await.unwrap();
     let mut stream = caller.open(callee.peer, &[circuit]).await.unwrap();
     stream.write_all(&[1]).await.unwrap();
     stream.flush().await.unwrap();

@@ -59,7 +59,11 @@ impl Hold {
         self.0.requests.send(request).map_err(|_| closed())?;
         let answered = async {
             tokio::select! {
-                answer = answer => answer.unwrap_or_else(|_| Err(closed())),
+                answer = answer => match answer {
+                    Ok(answer) => answer,
+                    // It was with a connection that closed.
+                    Err(_) => Err(closed()),
+                },
                 () = self.over() => Err(closed()),
             }
         };
