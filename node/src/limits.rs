@@ -44,6 +44,10 @@ pub const CONFIRM_DEADLINE: Duration = Duration::from_secs(2);
 /// For how long a provider that kept a comparison waiting is left out of the next ones.
 pub const SILENT_REST: Duration = Duration::from_secs(60);
 
+/// Answers in a row, each later than [`CONFIRM_DEADLINE`], after which a provider is left for another, which may be
+/// quicker.
+pub const SLOW_ANSWERS: u32 = 3;
+
 /// Providers that have to call a head final before it is signed, except on a development chain; and that have to
 /// contradict a mirror before it is given up.
 pub const NEEDED_PROVIDERS: usize = 2;

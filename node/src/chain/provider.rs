@@ -6,6 +6,7 @@
 use super::{Answer, Block, Change, SourceError};
 use crate::limits::{
     CONFIRM_DEADLINE, MAX_BLOCK_CHANGES, MAX_PROVIDER_ANSWER_BYTES, PROVIDER_DEADLINE, SILENT_REST,
+    SLOW_ANSWERS,
 };
 use alloy::consensus::Header as ConsensusHeader;
 use alloy::eips::{BlockId, BlockNumberOrTag};
@@ -55,6 +56,8 @@ struct Memory {
     distrusted: Option<Instant>,
     /// When it last kept a comparison waiting.
     silent: Option<Instant>,
+    /// Its answers in a row that were slow.
+    slow: u32,
 }
 
 /// Whether asking for less may help.
@@ -99,6 +102,17 @@ impl Provider {
     pub(super) fn distrust(&self, reason: &str, now: Instant) {
         self.failed(reason);
         self.memory().distrusted = Some(now);
+    }
+
+    /// Notes how long an answer took; whether it was the last one to wait so long for.
+    pub(super) fn answered(&self, took: Duration) -> bool {
+        let mut memory = self.memory();
+        memory.slow = if took > CONFIRM_DEADLINE { memory.slow + 1 } else { 0 };
+        let enough = memory.slow >= SLOW_ANSWERS;
+        if enough {
+            memory.slow = 0;
+        }
+        enough
     }
 
     /// Whether it said nothing wrong for this long.
@@ -244,7 +258,8 @@ impl Provider {
 
     /// The writes that logs report, in the order of the chain.
     fn decode(&self, registry: Address, mut logs: Vec<Log>) -> Answer<Vec<Change>> {
-        logs.sort_by_key(|log| (log.block_number, log.log_index));
+        // Some count a log's index anew in each transaction.
+        logs.sort_by_key(|log| (log.block_number, log.transaction_index, log.log_index));
         let change = |log: &Log| {
             let foreign = log.removed || log.inner.address != registry;
             match Registry::Set::decode_log(&log.inner) {

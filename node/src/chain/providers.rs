@@ -186,8 +186,16 @@ impl Providers {
         let (mut too_much, mut failures) = (None, Vec::new());
         for index in (first..first + count).map(|index| index % count) {
             let provider = &self.providers[index];
+            let asked = Instant::now();
             match ask(provider).await {
                 Ok(answer) => {
+                    if count > 1 && provider.answered(asked.elapsed()) {
+                        let reason =
+                            format!("keeps us waiting: {} ms for an answer", asked.elapsed().as_millis());
+                        provider.failed(&reason);
+                        self.preferred.store(index + 1, Ordering::Relaxed);
+                        return Ok(answer);
+                    }
                     // Asking for too much is no fault of the one asked.
                     if index != first && too_much.is_none() {
                         self.preferred.store(index, Ordering::Relaxed);

@@ -219,9 +219,10 @@ fn events(changes: &[Change], hash: B256, number: u64) -> Vec<Log> {
         },
         block_hash: Some(hash),
         block_number: Some(number),
-        log_index: Some(index as u64),
+        // Counted anew in each transaction, as some do.
+        log_index: Some(index as u64 % 2),
         transaction_hash: Some(B256::ZERO),
-        transaction_index: Some(0),
+        transaction_index: Some(index as u64 / 2),
         ..Log::default()
     };
     changes.iter().enumerate().map(event).collect()

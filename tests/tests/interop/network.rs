@@ -1,4 +1,7 @@
 //! A whole network on somebody else's chain: `windlass-testnet up --rpc-url` on anvil, and through its reorgs.
+//!
+//! Fleets are all that is written: anvil keeps a slot that a transaction read as empty as a leaf of the contract's storage
+//! trie, so from the first enrolment on its state roots are no Ethereum's and no honest mirror can have them.
 
 use crate::rpc::Rpc;
 use anyhow::{Context, ensure};
@@ -14,6 +17,9 @@ use windlass_tests::windlass::{Running, Windlass, program};
 const UP_WITHIN: Duration = Duration::from_secs(120);
 /// How long all nodes may take to serve a block.
 const SERVED_WITHIN: Duration = Duration::from_secs(60);
+
+/// What happens to the chain under the network.
+const STEPS: u64 = 8;
 
 /// Waits until every node serves this block or a later one, and says so in its health.
 async fn served(up: &Value, block: u64) -> anyhow::Result<()> {
@@ -40,6 +46,59 @@ fn profile(of: &Value) -> anyhow::Result<Windlass> {
     Windlass::new(Path::new(of["profile"].as_str().context("a profile")?))
 }
 
+/// A number from an answer in hexadecimal.
+fn number(hex: &str) -> anyhow::Result<u64> {
+    Ok(u64::from_str_radix(hex.trim_start_matches("0x"), 16)?)
+}
+
+async fn latest(chain: &Rpc) -> anyhow::Result<u64> {
+    number(&chain.read::<String>("eth_blockNumber", json!([])).await?)
+}
+
+/// What each node serves is anvil's block at that height. A node serves only blocks whose storage root its mirror has.
+async fn agree_with(chain: &Rpc, up: &Value) -> anyhow::Result<()> {
+    for node in up["nodes"].as_array().context("nodes")? {
+        let url = node["health"].as_str().context("a health URL")?;
+        let said = health(url.trim_start_matches("http://").trim_end_matches("/health")).await;
+        let said = said.with_context(|| format!("{url} says nothing"))?;
+        let (number, hash) = (said["served"]["number"].as_u64(), said["served"]["hash"].as_str());
+        let block = chain
+            .ask("eth_getBlockByNumber", json!([format!("{:#x}", number.context("a head")?), false]))
+            .await?;
+        ensure!(block["hash"].as_str() == hash, "{url} serves {hash:?}, anvil has {block}");
+    }
+    Ok(())
+}
+
+/// One of the things that happen to a chain, by chance but the same ones each time.
+async fn happen(chance: u64, chain: &Rpc, operator: &Windlass) -> anyhow::Result<&'static str> {
+    match chance % 5 {
+        0 => {
+            operator.done(&["fleet", "create"]).await?;
+            Ok("a write")
+        }
+        // Taken off: blocks that are not final, with what was written in them.
+        1 | 2 => {
+            operator.done(&["fleet", "create"]).await?;
+            chain.ask("anvil_reorg", json!([1 + chance / 5 % 2, []])).await?;
+            Ok("a write and a reorg")
+        }
+        3 => {
+            chain.ask("anvil_mine", json!([format!("{:#x}", 2 + chance / 5 % 4)])).await?;
+            Ok("empty blocks")
+        }
+        // What no chain does in earnest: final blocks are taken back, and others come in their place.
+        _ => {
+            let snapshot = chain.ask("evm_snapshot", json!([])).await?;
+            operator.done(&["fleet", "create"]).await?;
+            chain.ask("anvil_mine", json!(["0x4"])).await?;
+            chain.ask("evm_revert", json!([snapshot])).await?;
+            chain.ask("anvil_mine", json!(["0x8"])).await?;
+            Ok("final blocks taken back")
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_network_runs_on_anvil_and_through_its_reorgs() -> anyhow::Result<()> {
     let Some(anvil) = Anvil::start(&["--block-time=1", "--slots-in-an-epoch=1"]).await? else {
@@ -47,22 +106,22 @@ async fn a_whole_network_runs_on_anvil_and_through_its_reorgs() -> anyhow::Resul
     };
     let chain = Rpc::new("anvil", anvil.url())?;
     let mut command = Command::new(program("windlass-testnet")?);
-    command.args(["up", "--nodes=3", "--devices=2", "--json", "--rpc-url", anvil.url()]);
+    command.args(["up", "--nodes=3", "--devices=0", "--json", "--rpc-url", anvil.url()]);
     let mut network = Running::start(command, "windlass-testnet up".to_owned())?;
     let up = network.event(UP_WITHIN, |line| line.get("nodes").is_some()).await?;
     ensure!(up["nodes"].as_array().is_some_and(|nodes| nodes.len() == 3), "{up}");
-    let (operator, device) = (profile(&up)?, profile(&up["devices"][0])?);
-    let found = device.done(&["resolve", "device-2"]).await?;
-    ensure!(found.to_string().contains(up["devices"][1]["id"].as_str().context("an id")?), "{found}");
-    // Blocks above the final one are taken off: nodes serve none of them, and go on.
-    for depth in [1, 2] {
-        let named = operator.done(&["name", "register", &format!("reorg-{depth}")]).await?;
-        chain.ask("anvil_reorg", json!([depth, []])).await?;
-        let latest: String = chain.read("eth_blockNumber", json!([])).await?;
-        let latest = u64::from_str_radix(latest.trim_start_matches("0x"), 16)?;
-        ensure!(named["block"].as_u64().is_some(), "{named}");
-        served(&up, latest + 1).await?;
+    let operator = profile(&up)?;
+    let mut chance = 0x5eed_u64;
+    let mut happened = Vec::new();
+    for _ in 0..STEPS {
+        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        happened.push(happen(chance >> 33, &chain, &operator).await?);
+        served(&up, latest(&chain).await? + 1).await.with_context(|| format!("after {happened:?}"))?;
+        agree_with(&chain, &up).await.with_context(|| format!("after {happened:?}"))?;
     }
-    operator.done(&["device", "revoke", up["devices"][1]["id"].as_str().context("an id")?]).await?;
+    println!("{happened:?}");
+    for kind in ["a write", "a write and a reorg", "empty blocks", "final blocks taken back"] {
+        ensure!(happened.contains(&kind), "{kind} was not among {happened:?}");
+    }
     network.kill().await
 }
