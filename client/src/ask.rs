@@ -124,7 +124,7 @@ impl Asker {
         read: impl Fn(&VerifiedBundle, &[SignedRoute]) -> Result<T, Rejection>,
     ) -> Result<(T, Answer), AskError> {
         let started = Instant::now();
-        let request = Request { questions };
+        let request = Request::of(questions);
         let mut refused: Vec<RefusedNode> = Vec::new();
         let mut candidates = self.pool.ranked();
         while !candidates.is_empty() {

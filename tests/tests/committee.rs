@@ -75,7 +75,8 @@ impl<'a> Desk<'a> {
             None,
         );
         let digest = eip712::RegisterNode { node, owner, deadline }.eip712_signing_hash(&domain);
-        let signature = key.sign(&digest).as_bytes();
+        let signature = key.sign(&digest);
+        let signature = signature.as_bytes();
         let consent = ISigned::Signature {
             r: B256::from_slice(&signature[..32]),
             s: B256::from_slice(&signature[32..64]),

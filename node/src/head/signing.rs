@@ -103,6 +103,17 @@ impl Signing {
         Ok(statement.attest(&self.spec, &self.key))
     }
 
+    /// Signs a head that was signed before, or one below it on the same chain, over a device's nonce. `None` for any
+    /// other: a nonce makes nothing final.
+    pub fn vouch(&self, position: Position, now: u64, nonce: B256) -> Option<Attestation> {
+        let last = self.last?;
+        if position.number > last.number || (position.number == last.number && position.hash != last.hash) {
+            return None;
+        }
+        let statement = Head { number: position.number, hash: position.hash, attested_at: now, nonce };
+        Some(statement.attest(&self.spec, &self.key))
+    }
+
     fn check(&mut self, head: &FinalHead, members: usize) -> Result<(), SignError> {
         let wanted = head.position;
         if let Some(signed) = self.last {

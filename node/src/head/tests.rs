@@ -65,7 +65,8 @@ impl Office {
         let served = attester.served();
         let (inbox, heard) = mpsc::channel(64);
         let cancelled = CancellationToken::new();
-        tokio::spawn(attester.run(heard, cancelled.clone()));
+        let (_, challengers) = crate::head::Challenges::channel();
+        tokio::spawn(attester.run(heard, challengers, cancelled.clone()));
         let _directory = directory;
         Self { chain, store, spec, told, follower, genealogist, served, inbox, cancelled, _directory }
     }
