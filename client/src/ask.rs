@@ -3,6 +3,7 @@
 //! Whatever a node does wrong, the next one is asked; the result says which nodes were refused and why.
 
 use crate::{
+    events::Teller,
     guard::Guard,
     heads::Heads,
     limits::{ASK_DEADLINE, LAG_DEADLINE, LAG_PAUSE, NODE_DEADLINE},
@@ -80,9 +81,23 @@ pub enum AskError {
         /// Each refused node and why.
         refused: Vec<RefusedNode>,
     },
+    /// This device has no clock, and its anchor has not told it the time: it can't tell what is fresh.
+    #[error("{}", cold(.refused))]
+    Cold {
+        /// The nodes that were asked for such a head, and what came of it.
+        refused: Vec<RefusedNode>,
+    },
     /// The client is shut down.
     #[error("the client has been shut down")]
     Stopped,
+}
+
+/// Why nothing is believed, and what to do.
+pub(crate) fn cold(refused: &[RefusedNode]) -> String {
+    let nodes = if refused.is_empty() { String::new() } else { format!("; {}", listed(refused)) };
+    format!(
+        "this device has no plausible clock and no head signed over its nonce by its anchor, so it believes nothing: set its clock, or pin an anchor{nodes}"
+    )
 }
 
 /// Asks nodes.
@@ -93,6 +108,10 @@ pub(crate) struct Asker {
     pub(crate) guard: Arc<Guard>,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) walking: Walking,
+    /// Whose signature over a nonce tells the time, where there is no clock.
+    pub(crate) anchor: Option<KeyAddress>,
+    pub(crate) warming: tokio::sync::Mutex<()>,
+    pub(crate) teller: Teller,
     pub(crate) max_age: u64,
     /// How long a node may keep us waiting before the next one is asked as well.
     pub(crate) hedge_after: Duration,
@@ -123,8 +142,9 @@ impl Asker {
         questions: Vec<Question>,
         read: impl Fn(&VerifiedBundle, &[SignedRoute]) -> Result<T, Rejection>,
     ) -> Result<(T, Answer), AskError> {
+        self.warm_up().await?;
         let started = Instant::now();
-        let request = Request { questions };
+        let request = Request::of(questions);
         let mut refused: Vec<RefusedNode> = Vec::new();
         let mut candidates = self.pool.ranked();
         while !candidates.is_empty() {

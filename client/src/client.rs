@@ -2,12 +2,15 @@
 
 use crate::{
     ask::{Answer, AskError, Asker},
-    clock::{Clock, SystemClock},
+    clock::{Clock, SystemClock, Timekeeper},
     events::{Events, Teller},
+    fresh::Warmth,
     guard::{Guard, Known, Own},
     heads::{self, HeadStore, Heads, MemoryHeadStore},
     keep,
-    limits::{HEDGE_AFTER, INBOUND_QUEUE, PUBLISH_DEADLINE, RESERVATIONS, SHUTDOWN, WATCHED_NODES},
+    limits::{
+        CLOCK_SLACK, HEDGE_AFTER, INBOUND_QUEUE, PUBLISH_DEADLINE, RESERVATIONS, SHUTDOWN, WATCHED_NODES,
+    },
     network::Network,
     open::{self, OpenError},
     pool::{NodeError, NodePool},
@@ -33,8 +36,9 @@ use windlass_p2p::{
     swarm::{BuildError, DeviceConfig, device_swarm},
 };
 use windlass_protocol::{
-    DeviceId, SecretKey, Service,
+    DeviceId, KeyAddress, SecretKey, Service,
     authorise::{DEFAULT_MAX_AGE, OFFLINE_MAX_AGE, Policy},
+    head::VerifiedHead,
     message::names,
     question::{Question, Target},
     spec::VerifiedSpec,
@@ -77,6 +81,7 @@ pub struct Builder {
     direct: bool,
     heads: Arc<dyn HeadStore>,
     clock: Arc<dyn Clock>,
+    anchor: Option<KeyAddress>,
 }
 
 impl Builder {
@@ -119,7 +124,15 @@ impl Builder {
         self
     }
 
-    /// Where the time comes from. Default: the machine's clock.
+    /// The key of a committee's member that this device was provisioned with: where its clock says less than when the
+    /// chain spec was made, it believes nothing until this key has signed a nonce of its own. Default: none, and such a
+    /// device stays cold.
+    pub fn anchor(mut self, key: KeyAddress) -> Self {
+        self.anchor = Some(key);
+        self
+    }
+
+    /// Where the time comes from; [`crate::NoClock`] where there is none. Default: the machine's clock.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
@@ -149,14 +162,18 @@ impl Builder {
         let (listening, direct) = tokio::sync::watch::channel(Vec::new());
         let (network, network_task) =
             Network::new(swarm, control.clone(), listening, teller.clone(), stop.clone());
-        let guard = Guard::new(self.clock.clone(), teller.clone());
+        let time = Arc::new(Timekeeper::new(self.clock, self.spec.date.saturating_sub(CLOCK_SLACK)));
+        let guard = Guard::new(time.clone(), teller.clone());
         let asker = Arc::new(Asker {
             control: control.clone(),
             pool,
             heads: Arc::new(Heads::new(known)),
             guard: guard.clone(),
-            verifier: Arc::new(Verifier::new(self.spec, self.clock, walked)),
+            verifier: Arc::new(Verifier::new(self.spec, time, walked)),
             walking: Default::default(),
+            anchor: self.anchor,
+            warming: Default::default(),
+            teller: teller.clone(),
             max_age: self.max_age,
             hedge_after: self.hedge_after,
         });
@@ -254,6 +271,7 @@ impl Client {
             direct: false,
             heads: Arc::new(MemoryHeadStore::default()),
             clock: Arc::new(SystemClock),
+            anchor: None,
         }
     }
 
@@ -266,6 +284,19 @@ impl Client {
     pub fn events(&self) -> Events {
         let (heads, relays) = (self.core.asker.heads.subscribe(), self.core.reach.relays());
         self.core.teller.listen(heads, relays, self.stop.clone())
+    }
+
+    /// Whether this client knows the time, and so can believe anything. [`crate::Event::Warmed`] tells when that changes.
+    pub fn warmth(&self) -> Warmth {
+        self.core.asker.warmth()
+    }
+
+    /// Has members sign a nonce made just now, and returns the head they signed: freshness without anybody's clock. A node
+    /// takes one such question in 10 s from each device. Cancel-safe.
+    pub async fn challenge(&self) -> Result<VerifiedHead, AskError> {
+        self.core.asker.warm_up().await?;
+        let signed = self.core.asker.challenge(None).await;
+        signed.map(|bundle| *bundle.head()).map_err(|refused| AskError::NoNode { refused })
     }
 
     /// Finds a device: its proven record, and the route it signed. Takes at most 13 s; cancel-safe.

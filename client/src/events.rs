@@ -15,6 +15,9 @@ use windlass_protocol::{DeviceId, Service, authorise::Refusal};
 pub enum Event {
     /// A higher head than any before was verified.
     Head(HighestHead),
+    /// This device had no clock: its anchor has vouched for this head over its nonce, and from now on it believes what is
+    /// fresh.
+    Warmed(HighestHead),
     /// These nodes relay to this device now.
     Relays(Vec<PeerId>),
     /// The best path to a peer changed; `None` when there is none any more.

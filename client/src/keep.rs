@@ -4,6 +4,7 @@
 use crate::{
     ask::{AskError, Asker},
     backoff::Backoff,
+    clock::Clock,
     warm::Warm,
 };
 use std::{sync::Arc, time::Duration};
@@ -89,7 +90,7 @@ impl Keeper {
     }
 
     fn until(&self, unix_seconds: u64) -> Duration {
-        let now = self.asker.verifier.clock.unix_millis();
+        let now = self.asker.verifier.time.unix_millis();
         Duration::from_millis(unix_seconds.saturating_mul(1_000).saturating_sub(now)).min(LONGEST_SLEEP)
     }
 }

@@ -33,6 +33,7 @@
 //! | `guard`, `keep`, `watch` | live streams: judged on every change, kept fresh, told of changes |
 //! | `reach` | reservations and routes while something is published |
 //! | `verifier`, `walk` | which committee a head is checked with; getting from one to the next |
+//! | `fresh` | nonces that members sign; a device without a clock |
 //! | `heads`, `clock` | the highest head, the time |
 //! | `stream`, `desk` | the bytes; the places where inbound ones wait to be judged |
 //! | `events` | what the owner is told unasked |
@@ -47,6 +48,7 @@ mod client;
 mod clock;
 mod desk;
 mod events;
+mod fresh;
 mod guard;
 mod heads;
 mod keep;
@@ -66,8 +68,9 @@ mod watch;
 
 pub use ask::{Answer, AskError, Provenance};
 pub use client::{Builder, Client, StartError};
-pub use clock::{Clock, SystemClock};
+pub use clock::{Clock, NoClock, SystemClock};
 pub use events::{Event, Events};
+pub use fresh::Warmth;
 pub use guard::{Authorization, Known};
 pub use heads::{HeadStore, HighestHead, MemoryHeadStore, Walked};
 pub use libp2p::{Multiaddr, PeerId};

@@ -22,6 +22,9 @@ pub const WARM_ANSWERS: usize = 32;
 /// How long such an answer is kept after it was used last: watching costs a node a place and this device a few bytes.
 pub const WARM_FOR: Duration = Duration::from_secs(300);
 
+/// Seconds before the chain spec was made from which a clock counts as set: it may be a little slow, not years.
+pub const CLOCK_SLACK: u64 = 86_400;
+
 /// Between two walks that strangers' heads cause: anybody can make one up, and a genuine one is rare.
 pub const WALK_PAUSE: Duration = Duration::from_secs(1);
 

@@ -2,6 +2,7 @@
 //! device, and the key reached compared with the key proven.
 
 use crate::{
+    ask::cold,
     claim::{Caller, NoClaim},
     client::Core,
     guard::Rule,
@@ -173,6 +174,12 @@ pub enum OpenError {
         /// Each refused node and why.
         refused: Vec<RefusedNode>,
     },
+    /// This device has no clock, and its anchor has not told it the time.
+    #[error("{}", cold(.refused))]
+    Cold {
+        /// The nodes that were asked for a head signed over a nonce, and what came of it.
+        refused: Vec<RefusedNode>,
+    },
     /// A verified answer lacks what its question asks for: a defect of this client, never of a node.
     #[error("the verified answer can't be used: {0}")]
     Unproven(BundleError),
@@ -199,7 +206,7 @@ impl OpenError {
 
     /// Whether fresher evidence or a newer route may do better: not where somebody is busy, nor after a long wait.
     fn may_be_outdated(&self) -> bool {
-        !matches!(self, Self::Busy { .. } | Self::Timeout { .. } | Self::Stopped)
+        !matches!(self, Self::Busy { .. } | Self::Timeout { .. } | Self::Stopped | Self::Cold { .. })
     }
 
     /// A refusal of `service` on `target`, about `about`.
@@ -222,6 +229,7 @@ impl OpenError {
         match error {
             ResolveError::Denied { target, denial, .. } => Self::Denied { target, denial },
             ResolveError::NoNode { target, refused } => Self::NoNode { target, refused },
+            ResolveError::Cold { refused } => Self::Cold { refused },
             ResolveError::Stopped => Self::Stopped,
         }
     }

@@ -4,7 +4,7 @@
 //! evidence about itself. A refusal tells its code, nothing else.
 
 use crate::{
-    ask::{AskError, Asker},
+    ask::{AskError, Asker, cold},
     claim::verify_staple,
     client::Core,
     desk::{Desk, Heard},
@@ -63,6 +63,12 @@ pub enum PublishError {
         /// Each refused node and why.
         refused: Vec<RefusedNode>,
     },
+    /// This device has no clock, and its anchor has not told it the time.
+    #[error("{}", cold(.refused))]
+    Cold {
+        /// The nodes that were asked for a head signed over a nonce, and what came of it.
+        refused: Vec<RefusedNode>,
+    },
     /// No node took a reservation and the route.
     #[error("no node made this device reachable within {after:?}; last failure: {last}")]
     NotReachable {
@@ -88,6 +94,7 @@ impl PublishError {
     fn unanswered(error: AskError) -> Self {
         match error {
             AskError::NoNode { refused } => Self::NoNode { refused },
+            AskError::Cold { refused } => Self::Cold { refused },
             AskError::Stopped => Self::Stopped,
         }
     }

@@ -8,6 +8,7 @@ use crate::{
     ask::exchange,
     backoff::Backoff,
     client::Core,
+    clock::Clock,
     limits::{
         DIRECT_ADDRESSES, NODE_DEADLINE, RELAY_MULTIADDR_BYTES, RELAY_MULTIADDRS, RESERVE_DEADLINE, ROUTE_TTL,
     },
@@ -174,7 +175,7 @@ async fn proclaim(core: &Core) {
             core.reach.relays.send_replace(Vec::new());
             Duration::from_secs(ROUTE_TTL)
         } else {
-            seq = core.asker.verifier.clock.unix_millis().max(seq.saturating_add(1));
+            seq = core.asker.verifier.time.unix_millis().max(seq.saturating_add(1));
             let complete = publish(core, seq, &relays, &addresses).await;
             if !is_newest && let Some(held) = newer_held(core, seq).await {
                 seq = held;

@@ -63,6 +63,9 @@ pub enum Rejection {
     /// It doesn't lead on from the last committee known.
     #[error("doesn't lead from one committee to the next: {0}")]
     Step(StepError),
+    /// What it gathered over our nonce lacks the anchor's signature.
+    #[error("brought no signature of the anchor {0} over the nonce")]
+    NoAnchor(KeyAddress),
     /// It answered something else than was asked.
     #[error("answered another question")]
     NotTheQuestion,
@@ -135,7 +138,8 @@ impl Rejection {
             Self::Retired { .. } | Self::NotTheQuestion => true,
             // That nobody can be believed after so long is nobody's lie; nor is an old head.
             Self::Step(error) => !matches!(error, StepError::Expired { .. } | StepError::Early { .. }),
-            Self::Unwalked { .. } => false,
+            // The anchor may be out of its reach.
+            Self::Unwalked { .. } | Self::NoAnchor(_) => false,
             Self::Unreachable(_) | Self::Silent { .. } | Self::Broken(_) | Self::Declined { .. } => false,
             // An honest node says the same of a block that the chain takes back.
             Self::FalseNotice | Self::Older { .. } | Self::TooOld { .. } | Self::Untimely(_) => false,

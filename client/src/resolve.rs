@@ -1,7 +1,7 @@
 //! From a name or device id to the proven record, and to the route the device signed.
 
 use crate::{
-    ask::{Answer, AskError, Asker, Provenance, exchange},
+    ask::{Answer, AskError, Asker, Provenance, cold, exchange},
     limits::{NODE_DEADLINE, ROUTE_FETCHES},
     pool::Node,
     refused::{RefusedNode, Rejection, listed},
@@ -86,6 +86,12 @@ pub enum ResolveError {
         /// Each refused node and why.
         refused: Vec<RefusedNode>,
     },
+    /// This device has no clock, and its anchor has not told it the time.
+    #[error("{}", cold(.refused))]
+    Cold {
+        /// The nodes that were asked for a head signed over a nonce, and what came of it.
+        refused: Vec<RefusedNode>,
+    },
     /// The client is shut down.
     #[error("the client has been shut down")]
     Stopped,
@@ -101,7 +107,7 @@ impl ResolveError {
     pub fn refused(&self) -> &[RefusedNode] {
         match self {
             Self::Denied { provenance, .. } => &provenance.refused,
-            Self::NoNode { refused, .. } => refused,
+            Self::NoNode { refused, .. } | Self::Cold { refused } => refused,
             Self::Stopped => &[],
         }
     }
@@ -109,6 +115,7 @@ impl ResolveError {
     pub(crate) fn unanswered(target: &Target, error: AskError) -> Self {
         match error {
             AskError::NoNode { refused } => Self::NoNode { target: target.clone(), refused },
+            AskError::Cold { refused } => Self::Cold { refused },
             AskError::Stopped => Self::Stopped,
         }
     }

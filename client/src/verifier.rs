@@ -2,7 +2,11 @@
 //!
 //! The one place that says which committee a head is checked with. How a walk is done is in `walk`.
 
-use crate::{clock::Clock, heads::Walked, refused::Rejection};
+use crate::{
+    clock::{Clock, Timekeeper},
+    heads::Walked,
+    refused::Rejection,
+};
 use std::sync::Arc;
 use tokio::sync::watch;
 use windlass_protocol::{
@@ -15,21 +19,21 @@ use windlass_protocol::{
 
 pub(crate) struct Verifier {
     pub(crate) spec: VerifiedSpec,
-    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) time: Arc<Timekeeper>,
     committees: watch::Sender<Committees>,
 }
 
 impl Verifier {
     /// Takes up the walk where it ended before, or begins it at the spec.
-    pub(crate) fn new(spec: VerifiedSpec, clock: Arc<dyn Clock>, walked: Option<Walked>) -> Self {
+    pub(crate) fn new(spec: VerifiedSpec, time: Arc<Timekeeper>, walked: Option<Walked>) -> Self {
         let resumed = walked
             .and_then(|Walked { members, from, through }| Committees::resume(&spec, members, from, through));
         let committees = resumed.unwrap_or_else(|| Committees::first(&spec));
-        Self { spec, clock, committees: watch::Sender::new(committees) }
+        Self { spec, time, committees: watch::Sender::new(committees) }
     }
 
     pub(crate) fn now(&self) -> u64 {
-        self.clock.unix_seconds()
+        self.time.unix_seconds()
     }
 
     /// The committees, now and from now on.
@@ -76,7 +80,9 @@ impl Verifier {
     /// Checks a step on from where the walk has come to.
     pub(crate) fn verify_step(&self, step: &CommitteeStep) -> Result<VerifiedStep, Rejection> {
         let committees = self.committees.borrow().clone();
-        verify_step(&self.spec, &committees, Some(self.now()), step).map_err(Rejection::from)
+        // Who is cold learns from its anchor, not from an old committee, what time it is.
+        let now = (!self.time.is_cold()).then(|| self.now());
+        verify_step(&self.spec, &committees, now, step).map_err(Rejection::from)
     }
 
     /// Walks on.

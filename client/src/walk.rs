@@ -36,7 +36,7 @@ impl Asker {
 
     async fn step(&self, node: &Node) -> Result<(), Rejection> {
         let next = self.verifier.through().saturating_add(1);
-        let request = wire::encode(&Request { questions: vec![Question::Committee(next)] });
+        let request = wire::encode(&Request::of(vec![Question::Committee(next)]));
         let frame = exchange(&self.control, node, names::RESOLVE, &request, NODE_DEADLINE).await?;
         let step = match wire::decode(&frame, MAX_FRAME).map_err(Rejection::Malformed)? {
             Response::Step(step) => step,

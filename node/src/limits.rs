@@ -90,6 +90,23 @@ pub const COMMITTEES_KEPT: usize = 4_096;
 /// Pause before the chain is asked again for the list of a committee.
 pub const LIST_PAUSE: Duration = Duration::from_secs(1);
 
+/// Challenges of devices under way at a time; each is a frame to every member and a signature of each.
+pub const CHALLENGES_UNDER_WAY: usize = 64;
+
+/// Time for members to sign a device's nonce: a round trip between nodes, and then some.
+pub const CHALLENGE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Challenges per second and peer: one in 10 s. Each makes every member sign.
+pub const CHALLENGES_PER_SECOND: f64 = 0.1;
+
+/// Challenges per second of all strangers together, and how many at once: peer ids cost nothing.
+pub const ALL_CHALLENGES_PER_SECOND: f64 = 16.0;
+/// See [`ALL_CHALLENGES_PER_SECOND`].
+pub const ALL_CHALLENGES_BURST: f64 = 32.0;
+
+/// What is said to peers once and waits for their streams to take it; a slow one misses the oldest.
+pub const SAID_ONCE: usize = 256;
+
 /// Attestable heights below our own final one for which attestations are collected; of each member twice as
 /// many in all, for a node that is behind.
 pub const COLLECTED_HEADS: u64 = 64;

@@ -5,7 +5,7 @@ use crate::chain::{Providers, SourceError};
 use crate::clock::unix_seconds;
 use crate::config::NodeConfig;
 use crate::follower::{self, Follower};
-use crate::head::{Attester, Genealogist, Gossip, Signing};
+use crate::head::{Attester, Challenges, Genealogist, Gossip, Signing};
 use crate::limits::{HEAD_INBOX, REQUEST_BURST, REQUESTS_PER_SECOND, SHUTDOWN_DEADLINE, STREAM_QUEUE};
 use crate::network::{ListenError, Network};
 use crate::rate::Rates;
@@ -160,10 +160,12 @@ impl Node {
         let attester =
             Attester::new(store.clone(), spec.clone(), lineage.clone(), Some(signing), mirror.clone());
         let (served, told, signing) = (attester.served(), attester.told(), attester.signing());
+        let (challenges, challengers) = Challenges::channel();
         let answers =
             Answers::new(store.clone(), spec.clone(), served.clone(), lineage.clone(), routes.clone());
         let rates = Arc::new(Rates::new(REQUESTS_PER_SECOND, REQUEST_BURST));
-        let gossip = Gossip::new(control.clone(), config.peers, lineage.clone(), told, inbox);
+        let gossip =
+            Gossip::new(control.clone(), config.peers, lineage.clone(), told, attester.once(), inbox);
         let gauges = Gauges {
             spec: spec.clone(),
             lineage: lineage.clone(),
@@ -190,11 +192,15 @@ impl Node {
             Box::pin(async move { genealogist.run(seen, cancelled).await.map_err(|e| e.to_string()) })
         });
         self.spawn("attest", |cancelled| {
-            Box::pin(async move { attester.run(heard, cancelled).await.map_err(|e| e.to_string()) })
+            Box::pin(
+                async move { attester.run(heard, challengers, cancelled).await.map_err(|e| e.to_string()) },
+            )
         });
         self.spawn("gossip", |cancelled| plain(gossip.run(streams.heads, cancelled)));
         let (asked, rated) = (answers.clone(), rates.clone());
-        self.spawn("resolver", |cancelled| plain(run_resolver(asked, rated, streams.questions, cancelled)));
+        self.spawn("resolver", |cancelled| {
+            plain(run_resolver(asked, challenges, rated, streams.questions, cancelled))
+        });
         let (asked, rated, seen) = (answers.clone(), rates.clone(), mirror);
         self.spawn("watch", |cancelled| plain(run_watch(asked, seen, rated, streams.watches, cancelled)));
         self.spawn("routes", |cancelled| {

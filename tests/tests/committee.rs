@@ -6,11 +6,19 @@
 use alloy::rpc::client::{ClientBuilder, RpcClient};
 use alloy_sol_types::{Eip712Domain, SolCall, SolStruct};
 use anyhow::{Context, ensure};
+use futures::StreamExt;
 use serde_json::{Value, json};
 use std::fs;
 use windlass_contracts::node_staking::{ISigned, NodeStaking};
+use windlass_p2p::frame::{read_frame, write_frame};
+use windlass_p2p::libp2p::multiaddr::Protocol;
+use windlass_p2p::swarm::{DeviceConfig, device_swarm};
+use windlass_p2p::{Multiaddr, StreamProtocol};
+use windlass_protocol::head::{Committee, HeadError, Trust, verify_head};
+use windlass_protocol::message::resolve::{Reason, Request, Response};
+use windlass_protocol::message::{MAX_FRAME, names};
 use windlass_protocol::spec::{VerifiedSpec, verify_spec};
-use windlass_protocol::{Address, B256, SecretKey, U256};
+use windlass_protocol::{Address, B256, SecretKey, U256, wire};
 use windlass_testnet::chain::DEV_ACCOUNTS;
 use windlass_testnet::network::{Testnet, health};
 use windlass_tests::evil::Lie;
@@ -123,6 +131,54 @@ impl<'a> Desk<'a> {
         }
         Ok(())
     }
+}
+
+/// What a node answers to a device that wants a nonce signed.
+async fn challenge(testnet: &Testnet, node: usize, key: &SecretKey, nonce: B256) -> anyhow::Result<Response> {
+    let address: Multiaddr = testnet.multiaddrs()[node].parse()?;
+    let Some(Protocol::P2p(peer)) = address.iter().last() else { anyhow::bail!("{address} has no peer id") };
+    let (mut swarm, control) = device_swarm(key, &DeviceConfig::new("test"))?;
+    let driver = tokio::spawn(async move {
+        loop {
+            swarm.select_next_some().await;
+        }
+    });
+    let mut stream = control.open(peer, vec![address], StreamProtocol::new(names::RESOLVE), SOON).await?;
+    write_frame(&mut stream, &wire::encode(&Request { questions: Vec::new(), nonce: Some(nonce) })).await?;
+    let response = wire::decode(&read_frame(&mut stream).await?, MAX_FRAME)?;
+    driver.abort();
+    Ok(response)
+}
+
+#[tokio::test]
+async fn members_sign_a_devices_nonce_and_each_peer_waits() -> anyhow::Result<()> {
+    let story = Story::start().await?;
+    let desk = Desk::new(&story.testnet)?;
+    let committee = Committee::first(&desk.spec);
+    let (key, nonce) = (SecretKey::from_bytes(&rand::random())?, B256::repeat_byte(7));
+    // Nodes may still be finding each other.
+    let bundle = loop {
+        match challenge(&story.testnet, 0, &SecretKey::from_bytes(&rand::random())?, nonce).await? {
+            Response::Proven { bundle, .. } => break bundle,
+            Response::Refused { reason: Reason::NotReady, .. } => {}
+            other => anyhow::bail!("{other:?}"),
+        }
+    };
+    let trust = |nonce| Trust { spec: &desk.spec, committee: &committee, now: None, nonce: Some(nonce) };
+    let head = verify_head(&trust(nonce), &bundle.header, &bundle.attestations)?;
+    ensure!(head.signers() == 2, "a threshold is enough: {}", head.signers());
+    // For another nonce it is worth nothing.
+    let other = B256::repeat_byte(8);
+    let replayed = verify_head(&trust(other), &bundle.header, &bundle.attestations);
+    ensure!(matches!(replayed, Err(HeadError::Nonce(_))), "{replayed:?}");
+    // The same device again has to wait, others don't.
+    challenge(&story.testnet, 0, &key, nonce).await?;
+    let again = challenge(&story.testnet, 0, &key, other).await?;
+    ensure!(matches!(again, Response::Refused { reason: Reason::RateLimited, .. }), "{again:?}");
+    let elsewhere = challenge(&story.testnet, 1, &key, other).await?;
+    ensure!(!matches!(elsewhere, Response::Refused { reason: Reason::RateLimited, .. }), "{elsewhere:?}");
+    story.shutdown().await;
+    Ok(())
 }
 
 #[tokio::test]

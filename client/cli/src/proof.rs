@@ -168,6 +168,7 @@ impl From<ResolveError> for Failure {
                 Self::no(code, error)
             }
             ResolveError::NoNode { .. } => Self::fault("no_node", error),
+            ResolveError::Cold { .. } => Self::fault("cold", error),
             ResolveError::Stopped => Self::fault("stopped", error),
         }
     }
@@ -177,6 +178,7 @@ impl From<AskError> for Failure {
     fn from(error: AskError) -> Self {
         let code = match error {
             AskError::NoNode { .. } => "no_node",
+            AskError::Cold { .. } => "cold",
             AskError::Stopped => "stopped",
         };
         Self::fault(code, error)

@@ -100,6 +100,7 @@ impl From<OpenError> for Failure {
             E::Timeout { .. } => "timeout",
             E::Broken { .. } => "broken",
             E::NoNode { .. } => "no_node",
+            E::Cold { .. } => "cold",
             E::Unproven(_) => "unproven",
             E::Stopped => "stopped",
         };

@@ -72,6 +72,10 @@ pub(crate) enum Manner {
     Withholds,
     /// Pushes the same thing over and over.
     Repeats,
+    /// Answers every nonce with signatures over the first one it was asked for.
+    ReplaysNonce,
+    /// Answers nonces with signatures over none.
+    IgnoresNonce,
     /// Its heads are signed by the first committee, whoever is in office.
     Retired,
     /// Leads on with a head of an epoch's first half.
@@ -93,6 +97,7 @@ struct Shared {
     asked: watch::Sender<u64>,
     watched: watch::Sender<BTreeSet<Slot>>,
     notice: watch::Sender<Option<TailNotice>>,
+    nonces: watch::Sender<Vec<B256>>,
 }
 
 /// A running node; dropping it is killing it.
@@ -122,6 +127,7 @@ impl FakeNode {
             asked: watch::Sender::new(0),
             watched: watch::Sender::default(),
             notice: watch::Sender::default(),
+            nonces: watch::Sender::default(),
         });
         let mut tasks = JoinSet::new();
         let keypair = identity::keypair(&secret);
@@ -161,6 +167,11 @@ impl FakeNode {
     /// How many questions it was asked.
     pub(crate) fn asked(&self) -> u64 {
         *self.shared.asked.borrow()
+    }
+
+    /// The nonces it was asked to have signed.
+    pub(crate) fn nonces(&self) -> Vec<B256> {
+        self.shared.nonces.borrow().clone()
     }
 
     /// Waits for the next question from now on.
@@ -216,6 +227,7 @@ impl Shared {
                 Response::Refused { reason: Reason::NotReady, text: "still syncing\u{1b}[31m".to_owned() }
             }
             Manner::Garbage => return Ok(write_frame(&mut stream, b"not RLP at all").await?),
+            manner if request.nonce.is_some() => self.sign(request.nonce.unwrap(), manner),
             manner => match &request.questions[..] {
                 [Question::Committee(epoch)] if manner != Manner::Evades => self.step(*epoch, manner),
                 _ => self.prove(&request, manner),
@@ -248,6 +260,19 @@ impl Shared {
             routes.push(self.false_route());
         }
         Response::Proven { bundle: self.bundle(&block, &slots, manner), routes }
+    }
+
+    /// The head alone, signed over a nonce by members 1 and 3.
+    fn sign(&self, nonce: B256, manner: Manner) -> Response {
+        self.nonces.send_modify(|nonces| nonces.push(nonce));
+        let nonce = match manner {
+            Manner::ReplaysNonce => self.nonces.borrow()[0],
+            Manner::IgnoresNonce => B256::ZERO,
+            _ => nonce,
+        };
+        let signers: &[u8] = if manner == Manner::TooFew { &[1] } else { &[1, 3] };
+        let bundle = self.world.tip().bundle_over(nonce, &self.world.spec, &[], signers, now());
+        Response::Proven { bundle, routes: Vec::new() }
     }
 
     /// How to get from the committee before this epoch's to a later one.

@@ -2,6 +2,7 @@
 //! is made up, and the nodes lie on demand.
 #![allow(clippy::unwrap_used)]
 
+mod cold;
 mod fake_node;
 mod resolution;
 mod staples;

@@ -73,6 +73,18 @@ impl Block {
         members: &[u8],
         attested_at: u64,
     ) -> Bundle {
+        self.bundle_over(B256::ZERO, spec, slots, members, attested_at)
+    }
+
+    /// The same with signatures over a nonce.
+    pub(crate) fn bundle_over(
+        &self,
+        nonce: B256,
+        spec: &ChainSpec,
+        slots: &[Slot],
+        members: &[u8],
+        attested_at: u64,
+    ) -> Bundle {
         let mut store = MemoryStore::new();
         let storage = keccak256(REGISTRY);
         let changes =
@@ -85,7 +97,7 @@ impl Block {
         ]);
         let state_root = trie::update(&mut store, ACCOUNT_TRIE, &accounts).unwrap();
         let header = self.header(state_root);
-        let head = Head { number: self.number, hash: keccak256(&header), attested_at, nonce: B256::ZERO };
+        let head = Head { number: self.number, hash: keccak256(&header), attested_at, nonce };
         let keys: Vec<B256> = slots.iter().map(|slot| slot.trie_key()).collect();
         Bundle {
             header,

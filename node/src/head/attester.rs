@@ -3,15 +3,17 @@
 //! Inbox: heads from the follower (a watched value) and what peers say (a bounded queue). Emits the served
 //! head and what to tell peers, both as watched values. It waits for nobody but the disk.
 
+use super::challenge::{Challenger, UnderWay};
 use super::{Book, KnownLineage, Observed, ServedHead, SignError, Signing, steps};
 use crate::clock::unix_seconds;
 use crate::follower::{FinalHead, MirrorState};
-use crate::limits::{RESIGN_EVERY, WINDOW_HEADS};
+use crate::limits::{RESIGN_EVERY, SAID_ONCE, WINDOW_HEADS};
 use crate::on_disk::on_disk;
 use crate::store::{Accounts, Durability, Fault, Faults, Headers, Position, Store, StoreError};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use std::time::Instant;
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use windlass_protocol::head::Attestation;
 use windlass_protocol::header::Header;
@@ -66,6 +68,9 @@ pub struct Attester {
     mirror: watch::Receiver<MirrorState>,
     served: watch::Sender<Option<Arc<ServedHead>>>,
     told: watch::Sender<Arc<Vec<HeadMessage>>>,
+    /// What is said once: challenges, and signatures over them.
+    once: broadcast::Sender<HeadMessage>,
+    under_way: UnderWay,
     state: watch::Sender<SigningState>,
 }
 
@@ -95,6 +100,8 @@ impl Attester {
             mirror,
             served: watch::Sender::new(None),
             told: watch::Sender::new(Arc::default()),
+            once: broadcast::Sender::new(SAID_ONCE),
+            under_way: UnderWay::default(),
             state: watch::Sender::new(state),
         }
     }
@@ -114,10 +121,16 @@ impl Attester {
         self.told.subscribe()
     }
 
+    /// What to tell peers once, as it comes.
+    pub fn once(&self) -> broadcast::Sender<HeadMessage> {
+        self.once.clone()
+    }
+
     /// Runs until cancelled, or until the disk fails.
     pub async fn run(
         mut self,
         mut inbox: mpsc::Receiver<Heard>,
+        mut challenges: mpsc::Receiver<Challenger>,
         cancelled: CancellationToken,
     ) -> Result<(), AttestError> {
         let mut resign = tokio::time::interval(RESIGN_EVERY);
@@ -139,6 +152,7 @@ impl Attester {
                     Some(heard) => on_disk(|| self.hear(heard))?,
                     None => return Ok(()),
                 },
+                Some(challenger) = challenges.recv() => on_disk(|| self.challenge(challenger))?,
                 _ = resign.tick() => on_disk(|| self.sign())?,
             }
         }
@@ -257,8 +271,54 @@ impl Attester {
         });
     }
 
+    /// Has members vouch for the served head over a device's nonce.
+    fn challenge(&mut self, challenger: Challenger) -> Result<(), AttestError> {
+        let Some(head) = self.served.borrow().clone() else { return Ok(()) };
+        let epoch = self.spec.epoch_at(head.header.timestamp);
+        let Some(committee) = self.book.lineage().of(epoch).cloned() else { return Ok(()) };
+        let (nonce, position) = (challenger.nonce, head.position);
+        if !self.under_way.begin(challenger, head, committee, Instant::now()) {
+            return Ok(());
+        }
+        self.say(HeadMessage::Challenge { number: position.number, hash: position.hash, nonce });
+        if let Some(attestation) = self.vouch(position, nonce)? {
+            self.under_way.sign(&self.spec, position, attestation);
+        }
+        Ok(())
+    }
+
+    /// Our signature over a nonce, if this is a final head of ours and we are in its committee.
+    fn vouch(&mut self, position: Position, nonce: B256) -> Result<Option<Attestation>, AttestError> {
+        let rlp = self.store.get::<Headers>(&position.number)?;
+        let header = rlp.and_then(|rlp| Header::decode(&rlp).ok());
+        let Some(header) = header.filter(|header| header.hash == position.hash) else { return Ok(None) };
+        let committee = self.book.lineage().of(self.spec.epoch_at(header.timestamp));
+        let Some(signing) = self.signing.as_ref() else { return Ok(None) };
+        if !committee.is_some_and(|committee| committee.contains(&signing.address())) {
+            return Ok(None);
+        }
+        Ok(signing.vouch(position, unix_seconds(), nonce))
+    }
+
+    fn say(&self, message: HeadMessage) {
+        // Nobody may be connected.
+        let _ = self.once.send(message);
+    }
+
     fn hear(&mut self, heard: Heard) -> Result<(), AttestError> {
         match heard.message {
+            HeadMessage::Attested { number, hash, attestation } if !attestation.nonce.is_zero() => {
+                self.under_way.sign(&self.spec, Position { number, hash }, attestation);
+            }
+            HeadMessage::Challenge { number, hash, nonce } => {
+                // Members only: a stranger's challenge goes to the node it is connected to.
+                if self.book.lineage().committees().knows(&heard.from) {
+                    let position = Position { number, hash };
+                    if let Some(attestation) = self.vouch(position, nonce)? {
+                        self.say(HeadMessage::Attested { number, hash, attestation });
+                    }
+                }
+            }
             HeadMessage::Attested { number, hash, attestation } => {
                 let position = Position { number, hash };
                 match self.book.observe(position, attestation, unix_seconds()) {
@@ -387,7 +447,7 @@ impl Attester {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::head::Lineage;
+    use crate::head::{Challenges, Lineage};
     use crate::store::{Durability, FinalBlock};
     use crate::testing::{self, FakeChain};
     use std::time::Duration;
@@ -518,7 +578,8 @@ mod tests {
         let mut state = world.attester.signing();
         let (_inbox, heard) = mpsc::channel(1);
         let cancelled = CancellationToken::new();
-        let task = tokio::spawn(world.attester.run(heard, cancelled.clone()));
+        let (_, challengers) = Challenges::channel();
+        let task = tokio::spawn(world.attester.run(heard, challengers, cancelled.clone()));
         let alone =
             |state: &SigningState| state.held_back.as_ref().is_some_and(|why| why.contains("one provider"));
         state.wait_for(alone).await.unwrap();

@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use windlass_p2p::frame::{read_frame, write_frame};
@@ -52,6 +52,7 @@ pub struct Gossip {
 struct Link {
     control: Control,
     told: watch::Receiver<Arc<Vec<HeadMessage>>>,
+    once: broadcast::Sender<HeadMessage>,
     inbox: mpsc::Sender<Heard>,
     rates: Arc<Rates>,
 }
@@ -108,12 +109,13 @@ impl Gossip {
         configured: Vec<Peer>,
         lineage: KnownLineage,
         told: watch::Receiver<Arc<Vec<HeadMessage>>>,
+        once: broadcast::Sender<HeadMessage>,
         inbox: mpsc::Sender<Heard>,
     ) -> Self {
         let rates = Arc::new(Rates::new(HEAD_MESSAGES_PER_SECOND, HEAD_MESSAGE_BURST));
         let ids = configured.iter().map(|peer| peer.id).collect();
         Self {
-            link: Link { control, told, inbox, rates },
+            link: Link { control, told, once, inbox, rates },
             configured,
             places: Places { lineage, configured: ids, held: HashMap::new() },
             openings: Rates::new(HEAD_STREAMS_PER_SECOND, HEAD_STREAM_BURST),
@@ -201,7 +203,7 @@ impl Link {
             match self.control.open(peer, addresses.clone(), PROTOCOL, HEAD_DEADLINE).await {
                 Ok(stream) => {
                     tracing::debug!(%peer, "telling a peer about heads");
-                    tell(stream, self.told.clone()).await;
+                    tell(stream, self.told.clone(), self.once.subscribe()).await;
                 }
                 Err(error) => tracing::debug!(%peer, %error, "a peer can't be told about heads"),
             }
@@ -211,21 +213,32 @@ impl Link {
 }
 
 /// Sends what is to be told and wasn't on this stream, until the stream breaks.
-async fn tell(stream: PeerStream, mut told: watch::Receiver<Arc<Vec<HeadMessage>>>) {
+async fn tell(
+    stream: PeerStream,
+    mut told: watch::Receiver<Arc<Vec<HeadMessage>>>,
+    mut once: broadcast::Receiver<HeadMessage>,
+) {
     let (mut reader, mut writer) = stream.split();
     let mut sent: Arc<Vec<HeadMessage>> = Arc::default();
     let mut unasked = [0];
     told.mark_changed();
     loop {
+        let mut said = None;
         tokio::select! {
             changed = told.changed() => if changed.is_err() {
                 return;
+            },
+            message = once.recv() => match message {
+                Ok(message) => said = Some(message),
+                // Whoever waits for it asks again.
+                Err(broadcast::error::RecvError::Lagged(_)) => continue,
+                Err(broadcast::error::RecvError::Closed) => return,
             },
             // The peer says nothing on it but its end, which a write alone would miss once.
             _ = reader.read(&mut unasked) => return,
         }
         let messages = told.borrow_and_update().clone();
-        for message in messages.iter().filter(|message| !sent.contains(message)) {
+        for message in said.iter().chain(messages.iter().filter(|message| !sent.contains(message))) {
             let frame = wire::encode(message);
             match tokio::time::timeout(HEAD_DEADLINE, write_frame(&mut writer, &frame)).await {
                 Ok(Ok(())) => {}
@@ -266,8 +279,14 @@ mod tests {
             let cancelled = CancellationToken::new();
             let (inbox, heard) = mpsc::channel(STREAM_QUEUE);
             let told = watch::Sender::new(Arc::new(vec![report(77)]));
-            let mut gossip =
-                Gossip::new(control, Vec::new(), testing::lineage(&spec), told.subscribe(), inbox);
+            let mut gossip = Gossip::new(
+                control,
+                Vec::new(),
+                testing::lineage(&spec),
+                told.subscribe(),
+                broadcast::Sender::new(8),
+                inbox,
+            );
             gossip.idle = idle;
             tokio::spawn(network.run(cancelled.clone()));
             tokio::spawn(gossip.run(incoming, cancelled.clone()));

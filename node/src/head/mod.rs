@@ -5,6 +5,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
+//! | `challenge` | devices' nonces that members are asked to sign |
 //! | `book` | attestations of recent heights; pure |
 //! | `signing` | what may be signed, and the record of it on disk |
 //! | `attester` | the task that signs, collects and chooses the served head |
@@ -15,6 +16,7 @@
 
 mod attester;
 mod book;
+mod challenge;
 mod gossip;
 mod lineage;
 mod served;
@@ -23,6 +25,7 @@ pub(crate) mod steps;
 
 pub use attester::{AttestError, Attester, Heard, SigningState};
 pub use book::{Book, Observed};
+pub use challenge::{Challenger, Challenges};
 pub use gossip::{Gossip, Peer};
 pub use lineage::{Genealogist, KnownLineage, Lineage, LineageError, ListSource};
 pub use served::ServedHead;

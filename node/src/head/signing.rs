@@ -4,9 +4,9 @@
 //! that costs a node its stake.
 
 use crate::follower::FinalHead;
-use crate::limits::NEEDED_PROVIDERS;
+use crate::limits::{NEEDED_PROVIDERS, WINDOW_HEADS};
 use crate::store::{Durability, Position, Signed, Store, StoreError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use windlass_protocol::committee::REMEMBERED;
 use windlass_protocol::head::{Attestation, Head};
@@ -69,6 +69,8 @@ pub struct Signing {
     spec: Arc<VerifiedSpec>,
     store: Arc<Store>,
     last: Option<Position>,
+    /// What was signed lately, since this node was started.
+    signed: VecDeque<Position>,
     /// The first head seen without a record; only later ones are signed.
     first_seen: Option<u64>,
     /// What other members say is final, unsigned.
@@ -79,7 +81,8 @@ impl Signing {
     /// The key with its record. Reads the store.
     pub fn new(key: &SecretKey, spec: Arc<VerifiedSpec>, store: Arc<Store>) -> Result<Self, StoreError> {
         let last = store.get::<Signed>(&())?;
-        Ok(Self { key: key.clone(), spec, store, last, first_seen: None, reports: BTreeMap::new() })
+        let (signed, reports) = Default::default();
+        Ok(Self { key: key.clone(), spec, store, last, signed, first_seen: None, reports })
     }
 
     /// Whose signatures these are.
@@ -128,10 +131,24 @@ impl Signing {
         }
         if self.last != Some(wanted) {
             self.record(wanted)?;
+            self.signed.push_back(wanted);
+            if self.signed.len() > WINDOW_HEADS {
+                self.signed.pop_front();
+            }
         }
         let statement =
             Head { number: wanted.number, hash: wanted.hash, attested_at: now, nonce: B256::ZERO };
         Ok(statement.attest(&self.spec, &self.key))
+    }
+
+    /// Signs a head over a device's nonce that was signed without one before, and no other: a nonce makes nothing final,
+    /// and which hashes were signed below the last one is known only since this node was started.
+    pub fn vouch(&self, position: Position, now: u64, nonce: B256) -> Option<Attestation> {
+        if self.last != Some(position) && !self.signed.contains(&position) {
+            return None;
+        }
+        let statement = Head { number: position.number, hash: position.hash, attested_at: now, nonce };
+        Some(statement.attest(&self.spec, &self.key))
     }
 
     fn check_record(&self, wanted: Position) -> Result<(), SignError> {
@@ -225,6 +242,26 @@ mod tests {
             assert!(matches!(refused, Err(SignError::NoRecord(_))), "{number}: {refused:?}");
         }
         assert!(member.sign(head(10, 1, 2), 3, 100).is_ok());
+    }
+
+    #[test]
+    fn a_nonce_gets_no_signature_that_the_head_alone_did_not_get() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut member = signing(true, directory.path());
+        let (nonce, signed) = (B256::repeat_byte(7), head(5, 1, 1).position);
+        assert_eq!(member.vouch(signed, 100, nonce), None);
+        member.sign(head(5, 1, 1), 3, 100).unwrap();
+        assert_eq!(member.vouch(signed, 101, nonce).unwrap().nonce, nonce);
+        member.sign(head(6, 1, 1), 3, 102).unwrap();
+        assert!(member.vouch(signed, 103, nonce).is_some(), "signed a moment ago");
+        // As after a final block was taken back: that would be two hashes at one number.
+        assert_eq!(member.vouch(head(5, 2, 1).position, 103, nonce), None);
+        assert_eq!(member.vouch(head(4, 1, 1).position, 103, nonce), None);
+        assert_eq!(member.vouch(head(7, 1, 1).position, 103, nonce), None);
+        drop(member);
+        let member = signing(true, directory.path());
+        assert_eq!(member.vouch(signed, 104, nonce), None, "nobody remembers it");
+        assert!(member.vouch(head(6, 1, 1).position, 104, nonce).is_some());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::*;
 use crate::chain::Change;
 use crate::follower::Follower;
 use crate::serve::Served;
-use crate::store::Store;
+use crate::store::{Position, Store};
 use crate::testing::{FakeChain, key, spec_with};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -44,6 +44,8 @@ struct Office {
     genealogist: Genealogist<Told>,
     served: Served,
     inbox: mpsc::Sender<Heard>,
+    challenges: Challenges,
+    once: tokio::sync::broadcast::Receiver<HeadMessage>,
     cancelled: CancellationToken,
     _directory: tempfile::TempDir,
 }
@@ -65,9 +67,24 @@ impl Office {
         let served = attester.served();
         let (inbox, heard) = mpsc::channel(64);
         let cancelled = CancellationToken::new();
-        tokio::spawn(attester.run(heard, cancelled.clone()));
+        let (challenges, challengers) = Challenges::channel();
+        let once = attester.once().subscribe();
+        tokio::spawn(attester.run(heard, challengers, cancelled.clone()));
         let _directory = directory;
-        Self { chain, store, spec, told, follower, genealogist, served, inbox, cancelled, _directory }
+        Self {
+            chain,
+            store,
+            spec,
+            told,
+            follower,
+            genealogist,
+            served,
+            inbox,
+            challenges,
+            once,
+            cancelled,
+            _directory,
+        }
     }
 
     /// A final block with these changes; true if everybody's list is known.
@@ -218,4 +235,44 @@ async fn a_list_that_nobody_tells_stops_the_walk_until_somebody_does() {
     let restarted = Genealogist::new(Arc::<Told>::default(), office.store.clone(), office.spec.clone());
     assert!(restarted.catch_up(5, generation).await.unwrap());
     assert_eq!(restarted.known().borrow().change_at(next), Some(&members(&[11, 12])[..]));
+}
+
+#[tokio::test]
+async fn a_nonce_is_answered_by_a_threshold_of_those_in_office() {
+    let mut office = Office::start();
+    let head = office.advance(Vec::new(), &[1, 2]).await;
+    let nonce = windlass_protocol::B256::repeat_byte(5);
+    let challenges = office.challenges.clone();
+    let asked = tokio::spawn(async move { challenges.ask(nonce).await });
+    // Members are told.
+    let Position { number, hash } = head.position;
+    assert_eq!(office.once.recv().await.unwrap(), HeadMessage::Challenge { number, hash, nonce });
+    // A stranger, somebody else's nonce and another block don't count, nor does one member twice.
+    let other = windlass_protocol::B256::repeat_byte(6);
+    for (seed, hash, nonce) in
+        [(40, hash, nonce), (1, hash, other), (1, other, nonce), (1, hash, nonce), (1, hash, nonce)]
+    {
+        let statement = Head { number, hash, attested_at: GENESIS, nonce };
+        let attestation = statement.attest(&office.spec, &key(seed));
+        let message = HeadMessage::Attested { number, hash, attestation };
+        office.inbox.send(Heard { from: key(seed).address().0, message }).await.unwrap();
+    }
+    // Heard after those, and no answer yet.
+    office.extend(Vec::new()).await;
+    assert!(!asked.is_finished());
+    let statement = Head { number, hash, attested_at: GENESIS, nonce };
+    let attestation = statement.attest(&office.spec, &key(3));
+    let message = HeadMessage::Attested { number, hash, attestation };
+    office.inbox.send(Heard { from: key(3).address().0, message }).await.unwrap();
+    let bundle = asked.await.unwrap().expect("a threshold has signed");
+    let committee = windlass_protocol::head::Committee::first(&office.spec);
+    let trust = windlass_protocol::head::Trust {
+        spec: &office.spec,
+        committee: &committee,
+        now: None,
+        nonce: Some(nonce),
+    };
+    let verified =
+        windlass_protocol::head::verify_head(&trust, &bundle.header, &bundle.attestations).unwrap();
+    assert_eq!((verified.number(), verified.signers()), (number, 2));
 }

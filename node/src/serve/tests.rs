@@ -226,7 +226,9 @@ impl Loopback {
                 .unwrap()
         };
         let stop = || cancelled.clone();
-        tokio::spawn(run_resolver(answers.clone(), rates.clone(), accept(names::RESOLVE), stop()));
+        let (challenges, _) = crate::head::Challenges::channel();
+        let asked = accept(names::RESOLVE);
+        tokio::spawn(run_resolver(answers.clone(), challenges, rates.clone(), asked, stop()));
         let watches = accept(names::WATCH);
         tokio::spawn(run_watch(answers.clone(), mirror.state(), rates.clone(), watches, stop()));
         let spec = mirror.spec.clone();
@@ -242,7 +244,7 @@ impl Loopback {
 
     async fn ask(&self, questions: Vec<Question>) -> Response {
         let mut stream = self.open(names::RESOLVE).await;
-        write_frame(&mut stream, &wire::encode(&Request { questions })).await.unwrap();
+        write_frame(&mut stream, &wire::encode(&Request::of(questions))).await.unwrap();
         wire::decode(&read_frame(&mut stream).await.unwrap(), usize::MAX).unwrap()
     }
 
@@ -498,7 +500,7 @@ async fn silent_streams_of_one_peer_keep_nobody_from_asking_or_publishing() {
     let honest = Device::start(&testing::key(TARGET));
     let asked = async {
         let mut stream = honest.open(loopback.node, &loopback.address, names::RESOLVE).await;
-        write_frame(&mut stream, &wire::encode(&Request { questions: Vec::new() })).await.unwrap();
+        write_frame(&mut stream, &wire::encode(&Request::of(Vec::new()))).await.unwrap();
         read_frame(&mut stream).await.unwrap();
         let mut stream = honest.open(loopback.node, &loopback.address, names::ROUTE).await;
         let publish = RouteRequest::Publish(route(&loopback.mirror, TARGET, 1));

@@ -496,7 +496,8 @@ impl Served {
         let head = attester.served();
         let (inbox, heard) = mpsc::channel(64);
         let cancelled = CancellationToken::new();
-        tokio::spawn(attester.run(heard, cancelled.clone()));
+        let (_, challengers) = crate::head::Challenges::channel();
+        tokio::spawn(attester.run(heard, challengers, cancelled.clone()));
         let now = crate::clock::unix_seconds();
         Self { chain, store, spec, members, head, now, follower, inbox, cancelled, _directory: directory }
     }

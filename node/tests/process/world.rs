@@ -234,7 +234,7 @@ poll_interval_ms = 5
         let questions: Vec<_> = (0..SLOTS).map(|number| Question::Slot(slot(number))).collect();
         let bundle = loop {
             let mut stream = device.open(node.peer, &node.multiaddr, names::RESOLVE).await;
-            let request = Request { questions: questions.clone() };
+            let request = Request::of(questions.clone());
             write_frame(&mut stream, &wire::encode(&request)).await.unwrap();
             let frame = read_frame(&mut stream).await.unwrap();
             match wire::decode(&frame, usize::MAX).unwrap() {
@@ -285,6 +285,7 @@ poll_interval_ms = 5
                         said.lock().unwrap().entry(number).or_default().insert(hash);
                     }
                     HeadMessage::Report { hash, .. } => drop(report.send_replace(hash)),
+                    HeadMessage::Challenge { .. } => panic!("nobody asked for a fresh signature"),
                 }
             }
         });

@@ -8,6 +8,7 @@ use crate::spec::MAX_COMMITTEE;
 use crate::wire;
 use alloc::string::String;
 use alloc::vec::Vec;
+use alloy_primitives::B256;
 use rlp::{Decodable, DecoderError, Encodable, Rlp, RlpStream};
 
 /// Most bytes of a request.
@@ -17,22 +18,36 @@ pub const MAX_ROUTES: usize = MAX_QUESTIONS;
 /// Most bytes of a refusal's explanation.
 const MAX_TEXT_BYTES: usize = 256;
 
-/// Questions, all answered under one head. RLP `[[question…]]`. None asks for the head alone.
+/// Questions, all answered under one head. RLP `[[question…]]`, or `[[], nonce]`. None asks for the head alone.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Request {
     /// At most [`MAX_QUESTIONS`].
     pub questions: Vec<Question>,
+    /// What members have to sign now, with the head alone: whoever answers can't have had it ready.
+    pub nonce: Option<B256>,
+}
+
+impl Request {
+    /// Questions without a nonce.
+    pub fn of(questions: Vec<Question>) -> Self {
+        Self { questions, nonce: None }
+    }
 }
 
 impl Encodable for Request {
     fn rlp_append(&self, s: &mut RlpStream) {
-        s.begin_list(1).append_list(&self.questions);
+        s.begin_list(1 + usize::from(self.nonce.is_some())).append_list(&self.questions);
+        if let Some(nonce) = &self.nonce {
+            s.append(&nonce.as_slice());
+        }
     }
 }
 
 impl Decodable for Request {
     fn decode(rlp: &Rlp<'_>) -> Result<Self, DecoderError> {
-        Ok(Self { questions: wire::list(&wire::fields(rlp, 1)?[0], MAX_QUESTIONS)? })
+        let f = wire::fields(rlp, 1)?;
+        let nonce = f.get(1).map(wire::word).transpose()?;
+        Ok(Self { questions: wire::list(&f[0], MAX_QUESTIONS)?, nonce })
     }
 }
 

@@ -114,13 +114,17 @@ fn route() -> SignedRoute {
 #[test]
 fn golden_bytes() {
     golden(Request::default(), "c1c0");
-    golden(Request { questions: vec![Question::Fleet(7)] }, "c4c3c20307");
+    golden(Request::of(vec![Question::Fleet(7)]), "c4c3c20307");
     golden(Question::Target(Target::Name("pump-7".parse().unwrap())), "ca80c8808670756d702d37");
     golden(Question::Slot(Slot::FleetCount), &format!("e3080ca0{}", "00".repeat(32)));
     golden(Reply::Accepted, "c180");
     golden(Reply::Refused(Refusal::NoGrant), "c105");
     golden(RouteResponse::Kept, "c180");
     golden(RouteResponse::Refused(RouteRefusal::NotActive), "c20302");
+    let nonce = B256::repeat_byte(1);
+    golden(Request { questions: vec![], nonce: Some(nonce) }, &format!("e2c0a0{}", "01".repeat(32)));
+    let challenge = HeadMessage::Challenge { number: 9, hash: B256::ZERO, nonce };
+    golden(challenge, &format!("f84402 09a0{}a0{}", "00".repeat(32), "01".repeat(32)).replace(' ', ""));
     golden(HeadMessage::Report { number: 9, hash: B256::ZERO }, &format!("e30109a0{}", "00".repeat(32)));
     golden(Watch { add: vec![], drop: vec![] }, "c380c0c0");
 }
@@ -162,7 +166,7 @@ fn every_message_round_trips_and_is_refused_when_cut() {
     for question in questions() {
         round_trip(question);
     }
-    round_trip(Request { questions: questions() });
+    round_trip(Request::of(questions()));
     round_trip(Response::Proven { bundle: bundle(), routes: vec![route()] });
     round_trip(Response::Refused { reason: Reason::RateLimited, text: "slow down".into() });
     round_trip(Watch { add: vec![Slot::Device(WHO)], drop: vec![Slot::Fleet(1)] });
@@ -190,7 +194,7 @@ fn every_message_round_trips_and_is_refused_when_cut() {
 
 #[test]
 fn more_questions_or_slots_than_allowed_are_refused() {
-    let request = Request { questions: vec![Question::Fleet(1); MAX_QUESTIONS + 1] };
+    let request = Request::of(vec![Question::Fleet(1); MAX_QUESTIONS + 1]);
     assert!(decode::<Request>(&encode(&request), MAX_FRAME).is_err());
     let watch = Watch { add: vec![Slot::Fleet(1); super::watch::MAX_WATCH_FRAME_SLOTS + 1], drop: vec![] };
     assert!(decode::<Watch>(&encode(&watch), MAX_FRAME).is_err());
@@ -237,7 +241,7 @@ proptest! {
     ) {
         let mut bytes = match which {
             0 => encode(&Response::Proven { bundle: bundle(), routes: vec![route()] }),
-            1 => encode(&Request { questions: questions() }),
+            1 => encode(&Request::of(questions())),
             _ => encode(&Push { slots: vec![Slot::Device(WHO)], bundle: bundle() }),
         };
         let place = place.index(bytes.len());

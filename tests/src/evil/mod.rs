@@ -75,7 +75,7 @@ pub async fn run(config: Config, ready: impl FnOnce(&Multiaddr)) -> anyhow::Resu
         Evil { control, honest_peer, honest: config.honest, lie: config.lie, recorded: None, signer };
     let serve = async move {
         if let Some(target) = config.record {
-            let request = Request { questions: vec![Question::Target(target)] };
+            let request = Request::of(vec![Question::Target(target)]);
             evil.recorded = Some(evil.ask_honest(&wire::encode(&request)).await?);
         }
         let mut incoming = evil.control.accept(StreamProtocol::new(names::RESOLVE), QUEUE)?;
@@ -106,7 +106,7 @@ impl Evil {
             Lie::Garbage => vec![0xf8; 100],
             // Genuine to the last bit, only of something else.
             Lie::ForeignProof => {
-                let request = Request { questions: vec![Question::Slot(Slot::Fleet(1))] };
+                let request = Request::of(vec![Question::Slot(Slot::Fleet(1))]);
                 wire::encode(&self.ask_honest(&wire::encode(&request)).await?)
             }
             lie => {

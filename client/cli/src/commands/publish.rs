@@ -109,6 +109,7 @@ impl From<PublishError> for Failure {
             PublishError::MaxAge(_) => "max_age",
             PublishError::NoNode { .. } => "no_node",
             PublishError::NotReachable { .. } => "not_reachable",
+            PublishError::Cold { .. } => "cold",
             PublishError::Stopped => "stopped",
         };
         if error.is_proven_no() { Self::no(code, error) } else { Self::fault(code, error) }
