@@ -8,6 +8,7 @@ use crate::header::tests::header_rlp;
 use crate::spec::tests::{example, key, verified};
 use crate::trie::{ACCOUNT_TRIE, Account, MemoryStore, prove, prove_all, slot_change, update};
 use alloc::collections::BTreeMap;
+use alloc::string::ToString;
 use alloc::vec;
 
 /// Seconds of an epoch, and the epoch in which the spec was made.
@@ -95,7 +96,7 @@ fn a_head_of_the_second_half_leads_to_the_proposed_committee() {
     walked(&spec, &mut committees, &step, now(START));
     assert_eq!(committees.through(), START + 1);
     assert_eq!(committees.of(START + 1).unwrap().members(), new);
-    assert_eq!(committees.of(START).unwrap().members(), *spec.committee);
+    assert_eq!(committees.of(START).unwrap().members(), &spec.committee[..]);
     assert_eq!(committees.of(START + 2), None);
     let old = key(1).address().0;
     assert_eq!((committees.retired(&old), committees.knows(&old)), (Some(START), true));
