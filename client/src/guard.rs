@@ -129,6 +129,8 @@ struct State {
     newest: Option<VerifiedBundle>,
     live: BTreeMap<u64, Live>,
     interest: BTreeMap<Slot, Interest>,
+    /// Of watched slots: the block under which the value they have now was first proven, where it was another before.
+    changed: BTreeMap<Slot, u64>,
     /// Which node's notice put a slot in doubt.
     doubted_by: BTreeMap<Slot, PeerId>,
     /// Nodes whose notice came to nothing, of those configured.
@@ -159,6 +161,13 @@ impl State {
                 self.interest.remove(slot);
             }
         }
+    }
+
+    fn note_changes(&mut self, changed: &[Slot], number: u64) {
+        let interest = &self.interest;
+        self.changed
+            .extend(changed.iter().filter(|slot| interest.contains_key(slot)).map(|slot| (*slot, number)));
+        self.changed.retain(|slot, _| interest.contains_key(slot));
     }
 
     fn see_head(&mut self, bundle: &VerifiedBundle) {
@@ -234,6 +243,7 @@ impl Guard {
             let mut state = self.lock();
             let changed = state.evidence.observe(bundle);
             state.see_head(bundle);
+            state.note_changes(&changed, bundle.head().number());
             state.settle(now);
             state.pin_proven(bundle);
             if changed.is_empty() {
@@ -359,6 +369,20 @@ impl Guard {
     pub(crate) fn device(&self, id: DeviceId) -> Option<DeviceRecord> {
         let state = self.lock();
         DeviceRecord::decode(&state.evidence.lookup(Slot::Device(id))?.value).ok().flatten()
+    }
+
+    /// Of these slots with the block each was last proven under by somebody who had come as far as `number`: one that had
+    /// changed by then, and of which it said nothing.
+    pub(crate) fn withheld<'s>(
+        &self,
+        mut proven: impl Iterator<Item = (&'s Slot, u64)>,
+        number: u64,
+    ) -> Option<Slot> {
+        let state = self.lock();
+        let withheld = |(slot, under): &(&Slot, u64)| {
+            state.changed.get(slot).is_some_and(|changed| *under < *changed && *changed <= number)
+        };
+        proven.find(withheld).map(|(slot, _)| *slot)
     }
 
     /// Puts a bundle under the newest head there is, if nothing in the registry changed since.

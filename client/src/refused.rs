@@ -66,6 +66,9 @@ pub enum Rejection {
     /// What it gathered over our nonce lacks the anchor's signature.
     #[error("brought no signature of the anchor {0} over the nonce")]
     NoAnchor(KeyAddress),
+    /// It pushed newer heads, and not the change of a watched slot that others proved under them.
+    #[error("withheld the change of {0:?} that others proved")]
+    Withheld(Slot),
     /// It answered something else than was asked.
     #[error("answered another question")]
     NotTheQuestion,
@@ -135,7 +138,7 @@ impl Rejection {
         match self {
             Self::Malformed(_) | Self::Unproven(_) | Self::Conflict { .. } => true,
             Self::Route(_) | Self::Unasked(_) | Self::TooMany => true,
-            Self::Retired { .. } | Self::NotTheQuestion => true,
+            Self::Retired { .. } | Self::NotTheQuestion | Self::Withheld(_) => true,
             // That nobody can be believed after so long is nobody's lie; nor is an old head.
             Self::Step(error) => !matches!(error, StepError::Expired { .. } | StepError::Early { .. }),
             // The anchor may be out of its reach.

@@ -255,11 +255,26 @@ impl Session<'_> {
         let bundle = verify_bundle(&verifier.trust(&committee), &push.bundle, &push.slots)
             .map_err(|error| verifier.rejection(error))?;
         self.core.asker.heads.note(bundle.head())?;
+        self.check_complete(bundle.head())?;
         self.core.guard.observe(&bundle);
         if self.core.guard.is_unfounded(&self.node.peer) && !self.known {
             return Err(Rejection::FalseNotice);
         }
         Ok(self.slots().progress(&push.slots, freshness(bundle.head())))
+    }
+
+    /// With a newer head the node has told all there was under the one before. What others proved to have changed by then,
+    /// and it didn't tell, it has withheld.
+    fn check_complete(&self, head: &VerifiedHead) -> Result<(), Rejection> {
+        let slots = self.slots();
+        let before = slots.newest.0;
+        if before == 0 || head.number() <= before {
+            return Ok(());
+        }
+        // One that it was only just told to watch may still be on its way.
+        let proven = slots.watched.iter().filter(|(_, proven)| proven.0 > 0);
+        let withheld = self.core.guard.withheld(proven.map(|(slot, proven)| (slot, proven.0)), before);
+        withheld.map_or(Ok(()), |slot| Err(Rejection::Withheld(slot)))
     }
 
     /// A node that speaks of what nobody asked for is left.

@@ -114,6 +114,22 @@ async fn garbage_and_silence_are_refused_named_and_another_node_asked() -> anyho
     lies_are_refused(&[Lie::Garbage, Lie::Silence]).await
 }
 
+/// Half of what the caller watches through tells it everything but the revocation.
+#[tokio::test]
+async fn a_node_that_withholds_the_push_keeps_no_revoked_stream_alive() -> anyhow::Result<()> {
+    let (story, _a, b) = Story::published().await?;
+    let (evil, multiaddr) = story.start_evil(Lie::WithheldPush).await?;
+    let honest = story.testnet.multiaddrs().pop().context("no node runs")?;
+    let windlass = story.with_nodes(&b, "withheld", &[multiaddr, honest])?;
+    let caller = Actor { windlass, ..b };
+    let mut forward = story.forward(&caller).await?;
+    story.fetch_page(&forward).await?;
+    story.revoke_and_see_the_cut(&caller, &mut forward).await?;
+    evil.kill().await?;
+    story.shutdown().await;
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_next_stream_works_after_its_relay_was_killed() -> anyhow::Result<()> {
     let (mut story, _a, b) = Story::published().await?;

@@ -70,6 +70,8 @@ pub(crate) enum Manner {
     Unasked,
     /// Watches and never pushes.
     Withholds,
+    /// Pushes every new head, and no change of what it proved before.
+    HidesChanges,
     /// Pushes the same thing over and over.
     Repeats,
     /// Answers every nonce with signatures over the first one it was asked for.
@@ -401,6 +403,7 @@ impl Shared {
             let mut heights = self.world.heights();
             let mut notices = self.notice.subscribe();
             let mut told = None;
+            let mut proven = BTreeSet::new();
             loop {
                 tokio::select! {
                     changed = notices.changed() => changed?,
@@ -424,7 +427,7 @@ impl Shared {
                 self.watched.send_replace(slots.clone());
                 let all: Vec<Slot> = slots.iter().copied().collect();
                 for chunk in all.chunks(MAX_BUNDLE_SLOTS) {
-                    if let Some(push) = self.push(chunk) {
+                    if let Some(push) = self.push(&self.told(chunk, &mut proven)) {
                         let times = if self.manner() == Manner::Repeats { usize::MAX } else { 1 };
                         let frame = wire::encode(&push);
                         for _ in 0..times {
@@ -435,6 +438,14 @@ impl Shared {
             }
         };
         tokio::select! { ended = read => ended, ended = push => ended }
+    }
+
+    /// Which of these slots to prove in a push, given those it proved before.
+    fn told(&self, slots: &[Slot], proven: &mut BTreeSet<Slot>) -> Vec<Slot> {
+        let hides = self.manner() == Manner::HidesChanges;
+        let told = slots.iter().filter(|slot| !hides || !proven.contains(slot)).copied().collect();
+        proven.extend(slots);
+        told
     }
 
     fn push(&self, slots: &[Slot]) -> Option<Push> {

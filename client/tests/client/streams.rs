@@ -633,3 +633,35 @@ async fn shutting_down_ends_streams_and_publications() {
     drop(scene.publisher);
     assert!(scene.publication.accept().await.is_none());
 }
+
+/// Silence would be noticed after a minute; this one talks on, and says everything but what matters.
+#[tokio::test]
+async fn a_node_that_hides_a_change_is_named_and_left() {
+    let mut scene =
+        Scene::with(Policy::default(), &[Manner::HidesChanges, Manner::Honest, Manner::Honest]).await;
+    let caller = scene.caller(21).await;
+    let mut events = caller.events();
+    let (mut near, far) = scene.connect(&caller).await;
+    for node in &scene.nodes[..2] {
+        node.watches(Slot::Device(device(20))).await;
+    }
+    scene.world.set_status(device(20), DeviceStatus::Suspended);
+    // Whoever hides it keeps nothing alive.
+    read_error(&mut near).await;
+    // A head after the change, and the one after that: by then it would have told.
+    let reason = loop {
+        match tokio::time::timeout(std::time::Duration::from_millis(200), events.next()).await {
+            Ok(Some(Event::NodeRefused(refused))) if refused.peer == scene.nodes[0].peer => {
+                break refused.reason;
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("nobody was refused"),
+            Err(_) => scene.world.mine([]),
+        }
+    };
+    let expected = Slot::Device(device(20));
+    assert!(matches!(reason, windlass_client::Rejection::Withheld(slot) if slot == expected), "{reason}");
+    drop(far);
+    caller.shutdown().await;
+    scene.publisher.shutdown().await;
+}

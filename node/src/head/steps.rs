@@ -5,8 +5,9 @@ use super::{Lineage, ServedHead};
 use crate::limits::{STEP_EPOCHS, STEPS_KEPT};
 use crate::store::{Column, Durability, Family, Store, StoreError, ViewError};
 use rlp::{Decodable, DecoderError, Encodable, Rlp, RlpStream};
-use windlass_protocol::bundle::{Bundle, MAX_BUNDLE_BYTES};
+use windlass_protocol::bundle::{Bundle, MAX_BUNDLE_BYTES, verify_account};
 use windlass_protocol::committee::{CommitteeStep, MAX_STEP_EPOCHS};
+use windlass_protocol::header::Header;
 use windlass_protocol::slot::Slot;
 use windlass_protocol::spec::VerifiedSpec;
 use windlass_protocol::trie::ProofPool;
@@ -107,26 +108,32 @@ pub(crate) fn towards(
 ) -> Result<Option<CommitteeStep>, ViewError> {
     let newest = spec.epoch_at(head.header.timestamp);
     match lineage.change_from(epoch) {
-        Some(change) => kept_towards(store, epoch, change).map_err(ViewError::Store),
+        Some(change) => kept_towards(store, spec, epoch, change).map_err(ViewError::Store),
         None if epoch <= newest => under(store, head, epoch, newest).map(Some),
         None => Ok(None),
     }
 }
 
 /// Those who come to be replaced have signed heads until then: the last of them leads furthest.
-fn kept_towards(store: &Store, epoch: u32, change: u32) -> Result<Option<CommitteeStep>, StoreError> {
+fn kept_towards(
+    store: &Store,
+    spec: &VerifiedSpec,
+    epoch: u32,
+    change: u32,
+) -> Result<Option<CommitteeStep>, StoreError> {
     let lowest = epoch.saturating_sub(1).max(change.saturating_sub(STEPS_KEPT));
     for of in (lowest..change).rev() {
         let Some(kept) = store.get::<Steps>(&of)?.filter(|kept| kept.first <= epoch) else { continue };
-        return Ok(trimmed(kept, epoch, of + 1));
+        return Ok(trimmed(spec, kept, epoch, of + 1));
     }
     Ok(None)
 }
 
 /// The same proof without the slots of epochs that were walked already.
-fn trimmed(kept: KeptStep, first: u32, last: u32) -> Option<CommitteeStep> {
+fn trimmed(spec: &VerifiedSpec, kept: KeptStep, first: u32, last: u32) -> Option<CommitteeStep> {
     let KeptStep { mut bundle, members, .. } = kept;
-    let root = windlass_protocol::keccak256(bundle.storage.first()?);
+    let state_root = Header::decode(&bundle.header).ok()?.state_root;
+    let root = verify_account(&spec.contracts.registry, state_root, &bundle.account).ok()?.storage_root;
     let pool = ProofPool::new(&bundle.storage).ok()?;
     let mut storage = Vec::new();
     for slot in slots(first, last) {

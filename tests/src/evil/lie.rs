@@ -40,6 +40,8 @@ pub enum Lie {
     RetiredCommittee,
     /// Signatures that answer somebody's nonce, sent again as if they answered nothing.
     ReplayedNonce,
+    /// Genuine answers and heads, but no watched slot's change, nor a word of it.
+    WithheldPush,
     /// Bytes that are no answer.
     Garbage,
     /// No answer at all.
@@ -63,6 +65,7 @@ impl Lie {
             Self::Oversized => ("sent ", true),
             Self::TooFew => ("attestations it needs", true),
             Self::Padded => ("doesn't need", true),
+            Self::WithheldPush => ("withheld", true),
             Self::Garbage => ("sent ", true),
             Self::Silence => ("gave no answer within", false),
         }
@@ -110,7 +113,7 @@ impl Lie {
                 signer.attest(&mut bundle, 0, |_| {});
                 bundle.attestations.iter_mut().for_each(|attestation| attestation.nonce = B256::ZERO);
             }
-            Self::StaleHead | Self::ForeignProof | Self::Garbage | Self::Silence => {}
+            Self::StaleHead | Self::ForeignProof | Self::WithheldPush | Self::Garbage | Self::Silence => {}
         }
         Response::Proven { bundle, routes }
     }

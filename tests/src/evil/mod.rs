@@ -9,7 +9,8 @@ mod lie;
 pub use lie::{Lie, Signer};
 
 use anyhow::{Context, bail};
-use futures::{AsyncWriteExt, StreamExt};
+use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +19,11 @@ use windlass_p2p::libp2p::multiaddr::Protocol;
 use windlass_p2p::libp2p::swarm::SwarmEvent;
 use windlass_p2p::swarm::{NodeConfig, node_swarm};
 use windlass_p2p::{Control, Multiaddr, PeerId, PeerStream, StreamProtocol};
+use windlass_protocol::bundle::Bundle;
 use windlass_protocol::message::MAX_FRAME;
 use windlass_protocol::message::names;
 use windlass_protocol::message::resolve::{Request, Response};
+use windlass_protocol::message::watch::{FromNode, Push};
 use windlass_protocol::question::{Question, Target};
 use windlass_protocol::slot::Slot;
 use windlass_protocol::{SecretKey, wire};
@@ -78,18 +81,30 @@ pub async fn run(config: Config, ready: impl FnOnce(&Multiaddr)) -> anyhow::Resu
             let request = Request::of(vec![Question::Target(target)]);
             evil.recorded = Some(evil.ask_honest(&wire::encode(&request)).await?);
         }
-        let mut incoming = evil.control.accept(StreamProtocol::new(names::RESOLVE), QUEUE)?;
+        let mut questions = evil.control.accept(StreamProtocol::new(names::RESOLVE), QUEUE)?;
+        let mut watches = evil.control.accept(StreamProtocol::new(names::WATCH), QUEUE)?;
         ready(&listen);
         let evil = Arc::new(evil);
-        while let Some(stream) = incoming.next().await {
+        loop {
             let evil = evil.clone();
-            tokio::spawn(async move {
-                if let Err(error) = evil.answer(stream).await {
-                    tracing::info!("no answer: {error:#}");
+            tokio::select! {
+                Some(stream) = questions.next() => drop(tokio::spawn(async move {
+                    if let Err(error) = evil.answer(stream).await {
+                        tracing::info!("no answer: {error:#}");
+                    }
+                })),
+                // Any other liar resets it: it has nothing to push.
+                Some(stream) = watches.next(), if evil.lie == Lie::WithheldPush => {
+                    tokio::spawn(async move {
+                        if let Err(error) = evil.withhold(stream).await {
+                            tracing::info!("nobody watches any more: {error:#}");
+                        }
+                    });
                 }
-            });
+                Some(_) = watches.next() => {}
+                else => return anyhow::Ok(()),
+            }
         }
-        anyhow::Ok(())
     };
     tokio::select! {
         never = driver => never,
@@ -116,6 +131,36 @@ impl Evil {
         };
         write_frame(&mut stream, &lie).await?;
         Ok(stream.close().await?)
+    }
+
+    /// Passes on what the client watches, and everything back but changes: what was proven once is as it was.
+    async fn withhold(&self, client: PeerStream) -> anyhow::Result<()> {
+        let protocol = StreamProtocol::new(names::WATCH);
+        let addresses = vec![self.honest.clone()];
+        let honest = self.control.open(self.honest_peer, addresses, protocol, HONEST_WITHIN).await?;
+        let (mut from_client, mut to_client) = client.split();
+        let (mut from_honest, mut to_honest) = honest.split();
+        let there = async {
+            loop {
+                write_frame(&mut to_honest, &read_frame(&mut from_client).await?).await?;
+            }
+        };
+        let back = async {
+            let mut told = BTreeSet::new();
+            loop {
+                let frame = read_frame(&mut from_honest).await?;
+                let FromNode::Push(mut push) = wire::decode(&frame, MAX_FRAME)? else { continue };
+                let known = push.slots.iter().filter(|slot| !told.insert(**slot)).count();
+                if known > 0 {
+                    push = Push { slots: Vec::new(), bundle: Bundle { storage: Vec::new(), ..push.bundle } };
+                }
+                write_frame(&mut to_client, &wire::encode(&push)).await?;
+            }
+        };
+        tokio::select! {
+            ended = there => ended,
+            ended = back => ended,
+        }
     }
 
     async fn ask_honest(&self, request: &[u8]) -> anyhow::Result<Response> {
