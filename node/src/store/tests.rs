@@ -110,7 +110,7 @@ fn a_rewound_mirror_is_what_it_was_and_goes_on_as_if_nothing_had_been_above() {
     let writes = |number: u64| -> Vec<_> {
         // Set, overwritten, deleted and set again, each at another height.
         (0..6u8)
-            .map(|slot| (word(slot), word(if number % 3 == 0 { 0 } else { slot + number as u8 })))
+            .map(|slot| (word(slot), word(if number.is_multiple_of(3) { 0 } else { slot + number as u8 })))
             .collect()
     };
     for number in 1..=4 {
