@@ -52,6 +52,10 @@ pub const SLOW_ANSWERS: u32 = 3;
 /// contradict a mirror before it is given up.
 pub const NEEDED_PROVIDERS: usize = 2;
 
+/// Times that a block's logs may lead to another root than is proven, before the chain itself is doubted: more than there
+/// are bad providers, most likely.
+pub const MISMATCHES: u32 = 5;
+
 /// Bytes of one answer of a provider: fifty thousand logs, and more than any block's.
 pub const MAX_PROVIDER_ANSWER_BYTES: usize = 32 * 1024 * 1024;
 

@@ -7,7 +7,7 @@ use super::state::Phase;
 use super::step::{Doubt, FollowError};
 use super::tail::Tail;
 use crate::chain::{ChainSource, SourceError};
-use crate::limits::NEEDED_PROVIDERS;
+use crate::limits::{MISMATCHES, NEEDED_PROVIDERS};
 use crate::on_disk::on_disk;
 use crate::store::{Headers, Position, StoreError};
 use std::sync::Arc;
@@ -31,9 +31,17 @@ impl<S: ChainSource> Follower<S> {
             // Only what isn't mirrored yet can be wrong.
             self.source.distrust(&what);
             on_disk(|| self.tail.rewind(&self.store, 0))?;
-            let reason = format!(
-                "{what}; fetching what is above the proven block anew, from another provider if there is one"
-            );
+            self.mismatches += 1;
+            let next = match self.mismatches {
+                1..MISMATCHES => {
+                    "fetching what is above the proven block anew, from another provider if there is one"
+                }
+                _ => {
+                    "this repeats: either every provider leaves out the same log, or this chain doesn't keep its state \
+                     as Ethereum does and is not eligible"
+                }
+            };
+            let reason = format!("{what}; {next}");
             return Err(SourceError::Unavailable(reason).into());
         }
         self.start_over(what, proven.first().copied())

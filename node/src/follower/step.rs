@@ -101,6 +101,8 @@ pub struct Follower<S> {
     /// What the providers said of a final block, and in which round.
     compared: Option<(Position, CrossCheck, u64)>,
     round: u64,
+    /// Times in a row that a block's logs led to another root than was proven.
+    pub(super) mismatches: u32,
     /// Unfinalised blocks followed at most.
     pub(super) most_tail: u64,
     pub(super) state: watch::Sender<MirrorState>,
@@ -124,6 +126,7 @@ impl<S: ChainSource> Follower<S> {
             canonical: false,
             compared: None,
             round: 0,
+            mismatches: 0,
             most_tail: MAX_TAIL_BLOCKS,
             state: watch::Sender::new(state),
         })
@@ -470,6 +473,7 @@ impl<S: ChainSource> Follower<S> {
             ApplyError::Trie(_) => damage(error.to_string()),
         })?;
         self.base = Some(position);
+        self.mismatches = 0;
         self.recent.push(number, written.into_iter().collect());
         Ok(())
     }

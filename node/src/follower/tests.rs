@@ -361,6 +361,25 @@ async fn a_dropped_log_is_never_served_and_costs_nothing_that_was_proven() {
 }
 
 #[tokio::test]
+async fn a_chain_whose_roots_no_logs_lead_to_is_said_to_be_none_of_ours() {
+    let mut world = World::new();
+    world.chain.extend(changes(&[(1, 1)]));
+    world.chain.finalise(1);
+    world.settle().await;
+    world.chain.drop_logs(usize::MAX);
+    world.chain.extend(changes(&[(2, 2)]));
+    world.chain.finalise(1);
+    for times in 1..=2 * crate::limits::MISMATCHES {
+        let error = world.step().await.unwrap_err().to_string();
+        assert_eq!(error.contains("not eligible"), times >= crate::limits::MISMATCHES, "{times}: {error}");
+        assert_eq!(world.store().cursor().unwrap().unwrap().number, 1);
+    }
+    world.chain.drop_logs(0);
+    world.settle().await;
+    world.check();
+}
+
+#[tokio::test]
 async fn a_lie_that_shows_only_later_costs_what_came_after_the_last_proof_and_no_more() {
     let mut world = World::new();
     for value in 1..4 {

@@ -19,7 +19,7 @@ const UP_WITHIN: Duration = Duration::from_secs(120);
 const SERVED_WITHIN: Duration = Duration::from_secs(60);
 
 /// What happens to the chain under the network.
-const STEPS: u64 = 8;
+const STEPS: u64 = 5;
 
 /// Waits until every node serves this block or a later one, and says so in its health.
 async fn served(up: &Value, block: u64) -> anyhow::Result<()> {
