@@ -16,7 +16,7 @@ BUILD := $(CARGO) build --locked --workspace --bins --examples
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup setup-lint build demo testnet check fmt clippy docs deny arrows no-std contracts \
-	interop peers test verification soak bench bench-chain bench-fixture install
+	embedded interop peers test verification soak bench bench-chain bench-fixture install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ contracts: setup ## committed artifacts recompiled and compared, forge's tests
 
 peers: ## other people's chain and clients, pinned, for the tests that compare with them
 	@tests/interop/install.sh
+
+embedded: setup ## the smallest device, as small as it is released, and its size
+	$(CARGO) build --locked --release -p windlass-client --example embedded
+	@ls -l "$(CARGO_TARGET_DIR)/release/examples/embedded"
 
 interop: build contracts peers ## the embedded chain beside anvil, and used by other people's clients; part of test
 	$(CARGO) test --locked --workspace --test interop

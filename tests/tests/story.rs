@@ -6,7 +6,8 @@ use anyhow::{Context, ensure};
 use std::time::Duration;
 use windlass_testnet::network::health;
 use windlass_tests::evil::Lie;
-use windlass_tests::story::{Actor, NAME, SOON, Story, relay_of};
+use windlass_tests::site::FILE_BYTES;
+use windlass_tests::story::{Actor, NAME, SOON, Story, curl, relay_of};
 
 /// A network with A, named but not published, and B.
 async fn named() -> anyhow::Result<(Story, Actor, Actor)> {
@@ -58,12 +59,21 @@ async fn a_name_is_registered_once_and_leads_to_its_device() -> anyhow::Result<(
 
 #[tokio::test]
 async fn a_page_and_a_file_come_through_a_relay_unchanged() -> anyhow::Result<()> {
-    let (story, _a, b) = Story::published().await?;
+    let (story, a, b) = Story::published().await?;
     let mut forward = story.forward(&b).await?;
     story.fetch_page(&forward).await?;
     let opened = forward.running.event(SOON, |event| event["event"] == "opened").await?;
     ensure!(relay_of(&opened).is_some(), "not relayed: {opened}");
     story.fetch_file(&forward).await?;
+    // The nodes have metered what A sent, by its key: the file, and the seal around it.
+    let metered = format!("windlass_relayed_bytes_total{{device=\"{}\"}} ", a.id);
+    let mut bytes = 0;
+    for node in story.testnet.nodes().iter().flatten() {
+        let metrics = String::from_utf8(curl(&format!("http://{}/metrics", node.admin)).await?)?;
+        let own = metrics.lines().find_map(|line| line.strip_prefix(&metered));
+        bytes += own.map_or(Ok(0), str::parse::<usize>)?;
+    }
+    ensure!((FILE_BYTES..FILE_BYTES * 11 / 10).contains(&bytes), "{bytes} bytes are metered");
     story.shutdown().await;
     Ok(())
 }

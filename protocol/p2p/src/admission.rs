@@ -21,7 +21,7 @@ use libp2p::{
     },
 };
 
-use crate::{identity, limits::PENDING_PER_NETWORK};
+use crate::{identity, limits::PENDING_PER_NETWORK, misbehaviour::Misbehaviour, path::ip_of};
 
 /// A peer whose key can't be the key of a device or node.
 #[derive(Debug, thiserror::Error)]
@@ -47,17 +47,13 @@ pub struct Behaviour {
     pending: HashMap<ConnectionId, IpAddr>,
     /// How many of these each network has; never zero.
     networks: HashMap<IpAddr, u32>,
+    misbehaviour: Misbehaviour,
 }
 
 /// Who answers for an address: in IPv6 the site, whose hosts cost it nothing. `None` for a circuit, which the relay
 /// answers for, and for this machine.
 fn network_of(remote: &Multiaddr) -> Option<IpAddr> {
-    let address = remote.iter().find_map(|part| match part {
-        Protocol::Ip4(address) => Some(IpAddr::V4(address)),
-        Protocol::Ip6(address) => Some(IpAddr::V6(address).to_canonical()),
-        _ => None,
-    })?;
-    match address {
+    match ip_of(remote)? {
         address if address.is_loopback() => None,
         IpAddr::V6(address) => Some(Ipv6Addr::from_bits(address.to_bits() >> 72 << 72).into()),
         address => Some(address),
@@ -113,7 +109,7 @@ impl NetworkBehaviour for Behaviour {
             return Ok(());
         }
         self.begin(id, remote).map_err(|crowded| {
-            tracing::debug!(%remote, "refused a connection: too many handshakes with its network");
+            self.misbehaviour.tell(ip_of(remote), None, "too many handshakes at once");
             ConnectionDenied::new(crowded)
         })
     }

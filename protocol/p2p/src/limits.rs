@@ -157,8 +157,8 @@ pub const REJUDGE: Duration = Duration::from_secs(60);
 /// Time for circuits to end when the relay stops.
 pub const RELAY_DRAIN: Duration = Duration::from_secs(3);
 
-/// A circuit that is still for this long while the relay stops has nothing under way, and ends.
-pub const RELAY_DRAIN_QUIET: Duration = Duration::from_millis(100);
+/// A circuit that is still for this long while the relay stops has nothing under way, and ends: a few round trips.
+pub const RELAY_DRAIN_QUIET: Duration = Duration::from_secs(1);
 
 /// Bytes of a buffer that relayed bytes pass through: four frames of yamux.
 pub const RELAY_BUFFER: usize = 64 * 1024;

@@ -1,6 +1,6 @@
 //! How two peers are connected, and which way is better. Decides nothing about dialling.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
@@ -68,6 +68,15 @@ impl fmt::Display for Path {
             Self::Relayed { via } => write!(f, "relayed via {via}"),
         }
     }
+}
+
+/// The IP address in a multiaddr.
+pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    address.iter().find_map(|part| match part {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(IpAddr::V6(ip).to_canonical()),
+        _ => None,
+    })
 }
 
 /// Splits a circuit multiaddr into the relay's peer id and the multiaddr to dial the relay at.

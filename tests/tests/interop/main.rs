@@ -9,6 +9,7 @@ mod clients;
 mod differential;
 mod explorer;
 mod history;
+mod libp2p;
 mod network;
 mod refusals;
 mod registry;

@@ -403,7 +403,12 @@ async fn keep(shared: &Shared, mut keeper: Keeper) {
     };
     tokio::select! {
         () = hold.over() => {}
-        () = refused => tracing::info!(peer = %hold.peer(), "a reservation ends: its device isn't served any more"),
+        () = refused => {
+            tracing::info!(peer = %hold.peer(), "a reservation ends: its device isn't served any more");
+            // No message says that a reservation is gone. Its device would take it for standing, also once it is
+            // served again; a connection that closes makes it ask anew.
+            shared.control.disconnect(hold.peer()).await;
+        }
         () = expired => {}
         () = shared.stopping() => {}
     }

@@ -210,6 +210,8 @@ async fn a_device_that_is_refused_loses_its_reservation_and_its_circuits() {
     policy.refused.lock().unwrap().insert(callee.peer);
     assert!(soon(stream.read(&mut [0])).await.is_err(), "a cut, not an end");
     until(&stats, |stats| (stats.reservations(), stats.circuits()) == (0, 0)).await;
+    // It learns of that, or it would wait for callers in vain once it is served again.
+    callee.until(|usage| usage.connections == 0).await;
     assert!(matches!(caller.open(callee.peer, &[circuit]).await, Err(OpenError::Dial { .. })));
 }
 
@@ -292,15 +294,16 @@ async fn a_reservation_storm_costs_one_reservation_and_ends_at_its_rate() {
     let (node, at, stats) = relay_with(node(1), 1, RelayConfig::default(), Arc::new(Everybody)).await;
     let relay = (node.peer, &at);
     let (storm, honest) = (device(2), device(3));
-    let mut granted = 0;
+    let begun = std::time::Instant::now();
+    let mut granted = 0u32;
     for _ in 0..limits::HOP_BURST as usize / 20 + 5 {
         let burst = join_all((0..20).map(|_| outcome(&storm, relay, RESERVE))).await;
-        granted += burst.iter().filter(|status| **status == 100).count();
+        granted += burst.iter().filter(|status| **status == 100).count() as u32;
         assert!(burst.iter().all(|status| [100, 201].contains(status)), "{burst:?}");
     }
     // The burst, and what the rate allowed while it was used up.
-    assert!((limits::HOP_BURST as usize..).contains(&granted), "{granted}");
-    assert!(granted < limits::HOP_BURST as usize + 100 || granted < 400, "{granted}");
+    let allowed = limits::HOP_BURST + begun.elapsed().as_secs_f64() * limits::HOPS_PER_SECOND;
+    assert!((limits::HOP_BURST..=allowed).contains(&f64::from(granted)), "{granted} of {allowed}");
     assert_eq!(stats.reservations(), 1);
     assert_eq!(outcome(&honest, relay, RESERVE).await, 100);
 }
@@ -318,17 +321,15 @@ async fn a_reservation_that_is_not_renewed_ends() {
 /// A connection that carries nothing else is kept for the reservation's sake, and for nothing else.
 #[tokio::test]
 async fn a_reservation_keeps_its_connection_and_lets_go_of_it() {
-    const IDLE: Duration = Duration::from_millis(200);
+    const IDLE: Duration = Duration::from_secs(1);
     let (node, at, stats) =
         relay_with(node_idle(1, IDLE), 1, RelayConfig::default(), Arc::new(Everybody)).await;
     let (mut device, caller, visitor) = (device(2), device(3), device(4));
     let circuit = device.listen_through(&at).await;
     let _echo = device.echo();
     // Somebody without a reservation comes later and is gone first.
-    let connected = visitor.control.connect(node.peer, vec![at.clone()], LONG).await;
+    let connected = visitor.control.connect(node.peer, vec![at], LONG).await;
     assert!(connected.is_ok());
-    visitor.until(|usage| usage.connections == 0).await;
-    visitor.control.connect(node.peer, vec![at], LONG).await.unwrap();
     visitor.until(|usage| usage.connections == 0).await;
     let mut stream = caller.open(device.peer, &[circuit]).await.unwrap();
     assert_eq!(echoed(&mut stream, b"here").await.unwrap(), b"here");
@@ -355,13 +356,13 @@ async fn a_receiver_that_never_reads_fills_no_memory() {
 
 #[tokio::test]
 async fn a_circuit_on_which_nothing_moves_ends() {
-    let config = RelayConfig { idle: Duration::from_millis(400), ..RelayConfig::default() };
+    let config = RelayConfig { idle: Duration::from_secs(2), ..RelayConfig::default() };
     let (_relay, at, stats) = relay_with(node(1), 1, config, Arc::new(Everybody)).await;
     let (caller, mut callee) = (device(2), device(3));
     let circuit = callee.listen_through(&at).await;
     let _echo = callee.echo();
     let mut stream = caller.open(callee.peer, &[circuit]).await.unwrap();
-    for _ in 0..20 {
+    for _ in 0..3 {
         stream.write_all(b"x").await.unwrap();
         stream.flush().await.unwrap();
         soon(stream.read(&mut [0])).await.unwrap();
@@ -377,29 +378,26 @@ async fn a_device_is_held_to_its_rate_and_nobody_else_is() {
     let config = RelayConfig { device_bytes_per_second: Some(400_000), ..RelayConfig::default() };
     let (_relay, at, _) = relay_with(node(1), 1, config, Arc::new(Everybody)).await;
     let (bulk, other, mut callee) = (device(2), device(3), device(4));
-    let circuit = callee.listen_through(&at).await;
+    let circuit = [callee.listen_through(&at).await];
     let mut incoming = callee.accept(2);
-    let mut flow = bulk.open(callee.peer, std::slice::from_ref(&circuit)).await.unwrap();
+    let mut quick = other.open(callee.peer, &circuit).await.unwrap();
+    let mut quickly = soon(incoming.next()).await.unwrap();
+    let mut flow = bulk.open(callee.peer, &circuit).await.unwrap();
     let mut sunk = soon(incoming.next()).await.unwrap();
     let sink = tokio::spawn(async move { futures::io::copy(&mut sunk, &mut futures::io::sink()).await });
     let begun = std::time::Instant::now();
-    let sending = async {
-        flow.write_all(&[7; 400_000]).await.unwrap();
-        flow.close().await.unwrap();
-    };
-    let beside = async {
-        let mut stream = other.open(callee.peer, &[circuit]).await.unwrap();
-        stream.write_all(b"quick").await.unwrap();
-        stream.close().await.unwrap();
-        let mut got = Vec::new();
-        soon(soon(incoming.next()).await.unwrap().read_to_end(&mut got)).await.unwrap();
-        assert_eq!(got, b"quick");
-        begun.elapsed()
-    };
-    let (beside, ()) = tokio::join!(beside, sending);
-    soon(sink).await.unwrap().unwrap();
-    assert!(begun.elapsed() >= Duration::from_millis(800), "{:?}", begun.elapsed());
-    assert!(beside < begun.elapsed(), "{beside:?}");
+    let sending = tokio::spawn(async move {
+        flow.write_all(&[7; 1_200_000]).await?;
+        flow.close().await
+    });
+    // While that one waits for its rate, five bytes of somebody else's don't.
+    quick.write_all(b"quick").await.unwrap();
+    quick.flush().await.unwrap();
+    soon(quickly.read_exact(&mut [0; 5])).await.unwrap();
+    assert!(!sink.is_finished());
+    soon(sending).await.unwrap().unwrap();
+    assert_eq!(soon(sink).await.unwrap().unwrap(), 1_200_000);
+    assert!(begun.elapsed() >= Duration::from_millis(2_500), "{:?}", begun.elapsed());
 }
 
 /// Circuits in use get to their end; idle ones, reservations and new requests don't hold up the stop.
@@ -422,16 +420,16 @@ async fn a_relay_that_stops_lets_what_is_under_way_come_to_its_end() {
     soon(stream.read_exact(&mut [0])).await.unwrap();
     let (mut read, mut write) = stream.split();
     let sent = tokio::spawn(async move {
-        write.write_all(&[5; 2_000_000]).await?;
+        write.write_all(&[5; 600_000]).await?;
         write.close().await
     });
     // Half of it is there when the relay is told to stop.
-    let mut back = vec![0; 1_000_000];
+    let mut back = vec![0; 300_000];
     soon(read.read_exact(&mut back)).await.unwrap();
     stop.send(()).unwrap();
     soon(read.read_to_end(&mut back)).await.unwrap();
     soon(sent).await.unwrap().unwrap();
-    assert_eq!(back.len(), 2_000_000);
+    assert_eq!(back.len(), 600_000);
     let begun = std::time::Instant::now();
     soon(running).await.unwrap();
     assert!(begun.elapsed() <= limits::RELAY_DRAIN + Duration::from_secs(1));

@@ -6,7 +6,6 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    net::IpAddr,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -14,7 +13,6 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId,
     core::{Endpoint, transport::PortUse},
-    multiaddr::Protocol,
     swarm::{
         CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
         THandlerInEvent, THandlerOutEvent, ToSwarm,
@@ -33,7 +31,7 @@ use super::{
     peers::{ConnectionInfo, Peers, Usage},
     stream::Link,
 };
-use crate::{Path, limits};
+use crate::{Path, limits, path::ip_of};
 
 /// A relayed connection whose address doesn't name the relay.
 #[derive(Debug, thiserror::Error)]
@@ -145,15 +143,6 @@ impl Behaviour {
             self.peers.fail_waiting(peer, &OpenError::Closed { peer, source: None });
         }
     }
-}
-
-/// The IP address in a multiaddr.
-fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    address.iter().find_map(|part| match part {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(IpAddr::V6(ip).to_canonical()),
-        _ => None,
-    })
 }
 
 impl NetworkBehaviour for Behaviour {
