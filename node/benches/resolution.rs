@@ -196,7 +196,9 @@ fn measure(slots: u64) {
     let answers = Answers::new(store.clone(), spec.clone(), head_seen, lineage, routes);
 
     let view = head.view(&store);
-    let lookup = |at: u64| drop(black_box(view.slot(Slot::Device(device(at % slots))).unwrap()));
+    let lookup = |at: u64| {
+        black_box(view.slot(Slot::Device(device(at % slots))).unwrap());
+    };
     rounds(ROUNDS, lookup);
     let lookups = rounds(ROUNDS, lookup);
     let respond = |at: u64| {

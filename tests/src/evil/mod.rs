@@ -94,14 +94,13 @@ pub async fn run(config: Config, ready: impl FnOnce(&Multiaddr)) -> anyhow::Resu
                     }
                 })),
                 // Any other liar resets it: it has nothing to push.
-                Some(stream) = watches.next(), if evil.lie == Lie::WithheldPush => {
+                Some(stream) = watches.next() => if evil.lie == Lie::WithheldPush {
                     tokio::spawn(async move {
                         if let Err(error) = evil.withhold(stream).await {
                             tracing::info!("nobody watches any more: {error:#}");
                         }
                     });
-                }
-                Some(_) = watches.next() => {}
+                },
                 else => return anyhow::Ok(()),
             }
         }
