@@ -24,6 +24,7 @@
 //!
 //! ```text
 //!  chain ─► registry ──mirror state──► attest ──served head──► resolver, watch, routes, admin
+//!              ├──mirror state──► committees ──who is in office──► attest, gossip, resolver
 //!              │ writes                 │  ▲
 //!              ▼                        │  └──heard (queue)── gossip ◄── peers
 //!            store ◄── reads at a       └─────told──────────► gossip ──► peers

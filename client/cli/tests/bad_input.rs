@@ -88,7 +88,7 @@ fn spec(key: &SecretKey) -> ChainSpec {
         unbonding_period: 1_800,
         fault_fraction: Fraction { numerator: 1, denominator: 2 },
         dev: true,
-        date: 1_800_000_000,
+        date: 1_700_000_000,
     }
 }
 

@@ -637,13 +637,13 @@ async fn shutting_down_ends_streams_and_publications() {
 /// Silence would be noticed after a minute; this one talks on, and says everything but what matters.
 #[tokio::test]
 async fn a_node_that_hides_a_change_is_named_and_left() {
-    let mut scene =
-        Scene::with(Policy::default(), &[Manner::HidesChanges, Manner::Honest, Manner::Honest]).await;
+    let mut scene = Scene::with(Policy::default(), &[Manner::HidesChanges, Manner::Honest]).await;
     let caller = scene.caller(21).await;
     let mut events = caller.events();
     let (mut near, far) = scene.connect(&caller).await;
-    for node in &scene.nodes[..2] {
-        node.watches(Slot::Device(device(20))).await;
+    for node in &scene.nodes {
+        // The publisher watches the device as well, the name only the caller.
+        node.watches(Slot::Name(name("lamp").label_hash())).await;
     }
     scene.world.set_status(device(20), DeviceStatus::Suspended);
     // Whoever hides it keeps nothing alive.

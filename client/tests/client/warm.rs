@@ -67,7 +67,9 @@ async fn blocks_that_change_nothing_keep_it_warm() {
     while !matches!(heads.next().await, Some(windlass_client::Event::Head(head)) if head.number == 102) {}
     drop(scene.connect(&caller).await);
     assert_eq!(asked(&scene), before);
-    assert_eq!(caller.look_up(&lamp()).unwrap().number, 102);
+    while caller.look_up(&lamp()).unwrap().number != 102 {
+        tokio::task::yield_now().await;
+    }
     drop(live);
     caller.shutdown().await;
     scene.publisher.shutdown().await;
@@ -100,12 +102,16 @@ async fn a_refusal_of_what_was_kept_is_asked_anew() {
     let mut scene = Scene::new(policy).await;
     let caller = scene.caller(21).await;
     drop(scene.connect(&caller).await);
-    // The publisher hears of it; the caller may or may not have yet.
+    // The caller may or may not have heard of it yet.
     scene.world.mine([(grant(), B256::ZERO)]);
+    let lamp = lamp();
     let error = loop {
-        match caller.open(&lamp(), SERVICE).await {
-            Ok(stream) => drop(stream),
-            Err(error) => break error,
+        tokio::select! {
+            opened = caller.open(&lamp, SERVICE) => match opened {
+                Ok(stream) => drop(stream),
+                Err(error) => break error,
+            },
+            accepted = scene.publication.accept() => drop(accepted),
         }
     };
     assert!(matches!(error, OpenError::NoGrant { .. }), "{error}");

@@ -140,13 +140,13 @@ impl Attester {
                 () = cancelled.cancelled() => return Ok(()),
                 changed = self.mirror.changed() => match changed {
                     Ok(()) => on_disk(|| self.follow())?,
-                    // The follower has ended; the node is about to.
-                    Err(_) => return Ok(()),
+                    // The follower has ended, and says why; the node is about to.
+                    Err(_) => return Ok(cancelled.cancelled().await),
                 },
                 changed = self.lineage.changed() => match changed {
                     Ok(()) => on_disk(|| self.inherit())?,
-                    // Who keeps it has ended; the node is about to.
-                    Err(_) => return Ok(()),
+                    // Who keeps it has ended, and says why; the node is about to.
+                    Err(_) => return Ok(cancelled.cancelled().await),
                 },
                 heard = inbox.recv() => match heard {
                     Some(heard) => on_disk(|| self.hear(heard))?,

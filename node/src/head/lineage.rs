@@ -33,10 +33,10 @@ impl Lineage {
         Self { committees: Committees::first(spec), changes: BTreeMap::new() }
     }
 
-    /// The spec's committee in office for ever: for whoever knows that nobody replaces it.
+    /// The spec's committee in office for ever: for a registry in which nobody can be proposed.
     pub fn lasting(spec: &VerifiedSpec) -> Self {
         let committees = Committees::resume(spec, spec.committee.clone(), 0, u32::MAX);
-        Self { committees: committees.expect("the spec's own"), changes: BTreeMap::new() }
+        Self { committees: committees.unwrap_or_else(|| Committees::first(spec)), changes: BTreeMap::new() }
     }
 
     /// Who is in office.
@@ -144,6 +144,8 @@ impl<S: ListSource> Genealogist<S> {
             tokio::select! {
                 () = cancelled.cancelled() => return Ok(()),
                 changed = mirror.changed() => if changed.is_err() {
+                    // The follower has ended, and says why; the node is about to.
+                    cancelled.cancelled().await;
                     return Ok(());
                 },
             }

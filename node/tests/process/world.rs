@@ -243,7 +243,8 @@ poll_interval_ms = 5
                 Response::Refused { reason: Reason::NotReady, .. } => {
                     push(&mut watch, &self.spec, unix_seconds()).await;
                 }
-                other => panic!("no proof: {other:?}"),
+                Response::Refused { reason, text } => panic!("refused: {reason}: {text}"),
+                Response::Step(_) => panic!("no committee was asked for"),
             }
         };
         let committee = Committee::first(&self.spec);
@@ -285,7 +286,7 @@ poll_interval_ms = 5
                         said.lock().unwrap().entry(number).or_default().insert(hash);
                     }
                     HeadMessage::Report { hash, .. } => drop(report.send_replace(hash)),
-                    HeadMessage::Challenge { .. } => panic!("nobody asked for a fresh signature"),
+                    HeadMessage::Challenge { .. } => panic!("nobody sent a nonce"),
                 }
             }
         });

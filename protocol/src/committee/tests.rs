@@ -122,7 +122,7 @@ fn an_empty_slot_keeps_the_committee_and_many_are_one_step() {
 
 /// The error of a step from the spec's committee.
 fn refused(spec: &VerifiedSpec, step: &CommitteeStep, at: Option<u64>) -> StepError {
-    verify_step(spec, &Committees::first(spec), at, step).err().expect("the step was taken")
+    verify_step(spec, &Committees::first(spec), at, step).expect_err("the step was taken")
 }
 
 #[test]
