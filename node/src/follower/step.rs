@@ -206,24 +206,28 @@ impl<S: ChainSource> Follower<S> {
         check
     }
 
-    /// Before a final block is mirrored: where more providers have another one, the one that was asked is left.
+    /// Before a final block is mirrored: what as many providers contradict as confirm isn't, and where more do, the one
+    /// that was asked is left.
     async fn agree_on(&mut self, finalized: &Block) -> Result<(), Broken> {
         let position = position(finalized);
         if self.base.is_some_and(|base| position.number <= base.number) {
             return Ok(());
         }
         let check = self.compare(position).await;
-        if check.contradictions <= check.confirmations {
+        if check.contradictions == 0 || check.contradictions < check.confirmations {
             return Ok(());
         }
         let reason = format!(
-            "final block {} is {} for {} and another one for {}",
+            "final block {} is {} for {} and another one for {}: it isn't mirrored until more agree (name more in \
+             `providers`)",
             position.number,
             position.hash,
             providers(check.confirmations),
             providers(check.contradictions)
         );
-        self.source.distrust(&reason);
+        if check.contradictions > check.confirmations {
+            self.source.distrust(&reason);
+        }
         Err(SourceError::Unavailable(reason).into())
     }
 

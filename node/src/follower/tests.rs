@@ -170,9 +170,11 @@ enum Action {
     Fail(usize),
     /// kill -9 with everything above going on: in the middle of a round.
     KillMidRound(usize),
+    /// So many final blocks are others now, and more follow: what only the one provider of a development chain may do.
+    TakeBack(u64, Vec<(u8, u8)>),
 }
 
-const ACTIONS: [&str; 13] = [
+const ACTIONS: [&str; 14] = [
     "extend",
     "reorg",
     "finalise",
@@ -186,6 +188,7 @@ const ACTIONS: [&str; 13] = [
     "lag",
     "fail",
     "kill -9 in a round",
+    "take back final blocks",
 ];
 
 impl Action {
@@ -204,6 +207,7 @@ impl Action {
             Self::Lag(_) => 10,
             Self::Fail(_) => 11,
             Self::KillMidRound(_) => 12,
+            Self::TakeBack(..) => 13,
         };
         ACTIONS[index]
     }
@@ -247,6 +251,15 @@ impl Action {
                 // Failures after the round are the next rounds'.
                 let _ = world.step().await;
             }
+            Self::TakeBack(blocks, pairs) => {
+                let (height, finalised) = (chain.height(), chain.finalised());
+                chain.break_finality(finalised.saturating_sub(*blocks));
+                // Higher than before, or it would be taken for a provider that lags.
+                while chain.height() <= height {
+                    chain.extend(changes(pairs));
+                }
+                chain.finalise(*blocks + 1);
+            }
             Self::KillMidRound(answers) => {
                 for value in 0..3 {
                     chain.extend(changes(&[(6, value), (7, value)]));
@@ -281,6 +294,7 @@ fn action() -> impl Strategy<Value = Action> {
         3 => (1..4usize).prop_map(Action::Lag),
         3 => (1..9usize).prop_map(Action::Fail),
         2 => (0..12usize).prop_map(Action::KillMidRound),
+        2 => (1..12u64, pairs()).prop_map(|(blocks, pairs)| Action::TakeBack(blocks, pairs)),
     ]
 }
 
@@ -676,11 +690,16 @@ async fn a_final_block_that_most_providers_contradict_is_not_mirrored() {
     // The one that is asked goes its own way above what is final; two others don't.
     world.chain.extend(changes(&[(1, 7)]));
     world.chain.finalise(1);
-    world.chain.contradict(2);
-    let error = world.step().await.unwrap_err().to_string();
-    assert!(error.contains("for 1 provider") && error.contains("for 2 providers"), "{error}");
-    assert_eq!(world.store().cursor().unwrap(), before);
-    assert_eq!(world.chain.distrusted(), 1);
+    for (others, distrusted) in [(1, 0), (2, 1)] {
+        // One against one decides nothing: neither is believed.
+        world.chain.contradict(others);
+        let error = world.step().await.unwrap_err().to_string();
+        assert!(error.contains("for 1 provider and another one for"), "{error}");
+        assert_eq!(world.store().cursor().unwrap(), before);
+        assert_eq!(world.chain.distrusted(), distrusted);
+        let state = world.follower.as_ref().unwrap().state();
+        assert!(state.borrow().attestable.is_some(), "what was proven stays provable");
+    }
     world.chain.contradict(0);
     world.chain.restore(honest);
     world.settle().await;
