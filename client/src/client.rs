@@ -9,7 +9,8 @@ use crate::{
     heads::{self, HeadStore, Heads, MemoryHeadStore},
     keep,
     limits::{
-        CLOCK_SLACK, HEDGE_AFTER, INBOUND_QUEUE, PUBLISH_DEADLINE, RESERVATIONS, SHUTDOWN, WATCHED_NODES,
+        CLOCK_SLACK, DEV_CLOCK, HEDGE_AFTER, INBOUND_QUEUE, PUBLISH_DEADLINE, RESERVATIONS, SHUTDOWN,
+        WATCHED_NODES,
     },
     network::Network,
     open::{self, OpenError},
@@ -162,7 +163,9 @@ impl Builder {
         let (listening, direct) = tokio::sync::watch::channel(Vec::new());
         let (network, network_task) =
             Network::new(swarm, control.clone(), listening, teller.clone(), stop.clone());
-        let time = Arc::new(Timekeeper::new(self.clock, self.spec.date.saturating_sub(CLOCK_SLACK)));
+        // A development chain may be dated ahead of everybody's clock.
+        let made = if self.spec.dev { self.spec.date.min(DEV_CLOCK) } else { self.spec.date };
+        let time = Arc::new(Timekeeper::new(self.clock, made.saturating_sub(CLOCK_SLACK)));
         let guard = Guard::new(time.clone(), teller.clone());
         let asker = Arc::new(Asker {
             control: control.clone(),

@@ -1,7 +1,7 @@
 //! Figures of proven resolution in a node, for registries of 10^3 to 10^6 slots: made-up devices in a real mirror, the
 //! real answers, a real verifier, and a device on loopback. It prints a table and judges nothing.
 //!
-//! `cargo bench -p windlass-node --bench resolution [-- SLOTS…]`
+//! `make bench-resolution`, or with sizes of one's own `cargo bench -p windlass-node --bench resolution -- 1000`.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use alloy::consensus::Header as ConsensusHeader;

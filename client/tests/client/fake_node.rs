@@ -424,7 +424,8 @@ impl Shared {
                     write_frame(&mut writer, &wire::encode(&news)).await?;
                     told = Some(news);
                 }
-                self.watched.send_replace(slots.clone());
+                // Of all streams together: one must not hide what another watches.
+                self.watched.send_modify(|watched| watched.extend(&slots));
                 let all: Vec<Slot> = slots.iter().copied().collect();
                 for chunk in all.chunks(MAX_BUNDLE_SLOTS) {
                     if let Some(push) = self.push(&self.told(chunk, &mut proven)) {
