@@ -141,12 +141,18 @@ impl Attester {
                 changed = self.mirror.changed() => match changed {
                     Ok(()) => on_disk(|| self.follow())?,
                     // The follower has ended, and says why; the node is about to.
-                    Err(_) => return Ok(cancelled.cancelled().await),
+                    Err(_) => {
+                        cancelled.cancelled().await;
+                        return Ok(());
+                    }
                 },
                 changed = self.lineage.changed() => match changed {
                     Ok(()) => on_disk(|| self.inherit())?,
                     // Who keeps it has ended, and says why; the node is about to.
-                    Err(_) => return Ok(cancelled.cancelled().await),
+                    Err(_) => {
+                        cancelled.cancelled().await;
+                        return Ok(());
+                    }
                 },
                 heard = inbox.recv() => match heard {
                     Some(heard) => on_disk(|| self.hear(heard))?,
