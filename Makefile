@@ -92,7 +92,8 @@ soak: build peers ## properties over many more cases, contracts fuzzed for long,
 bench: setup ## figures beside stock rust-libp2p and iroh; QUICK=1 ends within 5 minutes once built
 	@scripts/bench.sh
 
-BENCH_CHAIN := $(CARGO) bench --locked --workspace --bench figures --
+# The packages of `install`, so that both share what they compile.
+BENCH_CHAIN := $(CARGO) bench --locked -p windlass-cli -p windlass-node -p windlass-testnet --bench figures --
 ANVIL := tests/interop/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil
 BESIDE = $(if $(wildcard $(ANVIL)),--anvil $(abspath $(ANVIL)))
 

@@ -4,8 +4,9 @@
 //! own: a reader costs nothing while it doesn't read, and one that falls too far behind learns that it did.
 //! It decides nothing; the ledger writes it under its lock.
 
-use super::block::{Block, Transacted};
-use super::limits::MAX_FEED_EVENTS;
+use super::block::{Block, Transacted, logs};
+use super::limits::{MAX_FEED_BYTES, MAX_FEED_EVENTS};
+use alloy_eips::eip2718::Encodable2718;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,12 +23,28 @@ pub(crate) enum Event {
     Waiting(Transacted),
 }
 
+impl Event {
+    /// Bytes of the transactions and logs it keeps in memory, roughly.
+    fn size(&self) -> usize {
+        match self {
+            Self::Waiting(transaction) => transaction.encode_2718_len(),
+            Self::Sealed(block) | Self::Removed(block) => {
+                let transactions: usize =
+                    block.included.iter().map(|included| included.transaction.encode_2718_len()).sum();
+                let logs: usize = logs(block).map(|(.., log)| log.data.data.len()).sum();
+                transactions + logs
+            }
+        }
+    }
+}
+
 /// An event, and when it was written down. The time decides nothing but when a provider with delayed heads
 /// notices.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) at: Instant,
     pub(crate) event: Event,
+    size: usize,
 }
 
 /// The reader fell so far behind that events it hasn't read are gone.
@@ -37,22 +54,32 @@ pub(crate) struct Forgotten;
 /// The journal. Positions count events from the start of the chain.
 pub(crate) struct Feed {
     entries: VecDeque<Entry>,
+    /// Bytes of all entries.
+    bytes: usize,
     end: watch::Sender<u64>,
 }
 
 impl Default for Feed {
     fn default() -> Self {
-        Self { entries: VecDeque::new(), end: watch::Sender::new(0) }
+        Self { entries: VecDeque::new(), bytes: 0, end: watch::Sender::new(0) }
     }
 }
 
 impl Feed {
     /// Writes what happened, and wakes who waits for it.
     pub(crate) fn push(&mut self, event: Event) {
-        if self.entries.len() == MAX_FEED_EVENTS {
-            self.entries.pop_front();
+        let size = event.size();
+        self.append(Entry { at: Instant::now(), event, size });
+    }
+
+    fn append(&mut self, entry: Entry) {
+        while self.entries.len() >= MAX_FEED_EVENTS || self.bytes.saturating_add(entry.size) > MAX_FEED_BYTES
+        {
+            let Some(oldest) = self.entries.pop_front() else { break };
+            self.bytes -= oldest.size;
         }
-        self.entries.push_back(Entry { at: Instant::now(), event });
+        self.bytes += entry.size;
+        self.entries.push_back(entry);
         self.end.send_modify(|end| *end += 1);
     }
 
@@ -83,7 +110,9 @@ impl Feed {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::chain::block::bare_header;
+    use crate::chain::block::{Included, bare_header};
+    use crate::chain::pool::sample;
+    use alloy_consensus::{Receipt, ReceiptEnvelope, ReceiptWithBloom};
 
     fn event() -> Event {
         Event::Sealed(Arc::new(Block::seal(bare_header(), Vec::new())))
@@ -110,6 +139,33 @@ mod tests {
         }
         assert_eq!(feed.since(0).err(), Some(Forgotten));
         assert_eq!(feed.since(1).unwrap().count(), MAX_FEED_EVENTS);
+    }
+
+    #[test]
+    fn large_events_push_out_old_ones_and_stay_until_the_next() {
+        let mut feed = Feed::default();
+        let large = |bytes| Entry { at: Instant::now(), event: event(), size: bytes };
+        feed.append(large(MAX_FEED_BYTES / 2));
+        feed.append(large(MAX_FEED_BYTES / 2));
+        assert_eq!(feed.since(0).unwrap().count(), 2);
+        feed.append(large(1));
+        assert_eq!(feed.since(0).err(), Some(Forgotten));
+        assert_eq!(feed.since(1).unwrap().count(), 2);
+        feed.append(large(MAX_FEED_BYTES + 1));
+        assert_eq!(feed.since(2).err(), Some(Forgotten));
+        assert_eq!(feed.since(3).unwrap().count(), 1);
+        feed.append(large(1));
+        assert_eq!((feed.since(4).unwrap().count(), feed.bytes), (1, 1));
+    }
+
+    #[test]
+    fn an_event_counts_the_bytes_of_its_transactions() {
+        let transaction = sample(0, vec![0; 1_000]);
+        assert!((1_000..1_200).contains(&Event::Waiting(transaction.clone()).size()));
+        let receipt = ReceiptEnvelope::Legacy(ReceiptWithBloom::from(Receipt::default()));
+        let included = Included::after(None, transaction, receipt);
+        let block = Arc::new(Block::seal(bare_header(), vec![included]));
+        assert!((1_000..1_200).contains(&Event::Sealed(block).size()));
     }
 
     #[test]

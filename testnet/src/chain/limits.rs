@@ -12,6 +12,9 @@ pub(crate) const MAX_BATCH_CALLS: usize = 1_000;
 /// Transactions waiting in the pool: a load generator's minute at 1,000 per second.
 pub(crate) const MAX_POOLED_TRANSACTIONS: usize = 65_536;
 
+/// Bytes of all transactions waiting in the pool, encoded: 2,048 of the largest.
+pub(crate) const MAX_POOLED_BYTES: usize = 256 * 1024 * 1024;
+
 /// Bytes of one encoded transaction: what geth's pool takes.
 pub(crate) const MAX_TRANSACTION_BYTES: usize = 128 * 1024;
 
@@ -48,6 +51,10 @@ pub(crate) const SHUTDOWN_SECONDS: u64 = 2;
 /// Events kept for subscriptions and filters: as many as transactions wait, so that one that polls between
 /// two blocks misses none of them.
 pub(crate) const MAX_FEED_EVENTS: usize = MAX_POOLED_TRANSACTIONS;
+
+/// Bytes of the transactions and logs in those events: as many as may wait, once more. An event that is
+/// larger by itself is kept until the next one.
+pub(crate) const MAX_FEED_BYTES: usize = MAX_POOLED_BYTES;
 
 /// Filters installed at a time: far more than the tools of one developer install.
 pub(crate) const MAX_FILTERS: usize = 1_024;

@@ -6,7 +6,7 @@
 use super::block::{Transacted, is_impersonated};
 use super::evm::{self, Overlay};
 use super::limits::{
-    MAX_INITCODE_BYTES, MAX_POOLED_TRANSACTIONS, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_GAS,
+    MAX_INITCODE_BYTES, MAX_POOLED_BYTES, MAX_POOLED_TRANSACTIONS, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_GAS,
 };
 use super::state::StateError;
 use alloy_consensus::{Transaction, TxType};
@@ -53,8 +53,8 @@ pub(crate) enum SubmitError {
     Known,
     #[error("replacement transaction underpriced")]
     ReplacementUnderpriced,
-    #[error("txpool is full: {MAX_POOLED_TRANSACTIONS} transactions wait; mine a block")]
-    Full,
+    #[error("txpool is full: {transactions} transactions of {bytes} bytes wait; mine a block")]
+    Full { transactions: usize, bytes: usize },
     #[error(transparent)]
     State(#[from] StateError),
 }
@@ -70,6 +70,8 @@ pub(crate) struct Conditions<'a> {
 
 struct Pooled {
     arrival: u64,
+    /// Bytes, encoded.
+    size: usize,
     transaction: Transacted,
 }
 
@@ -79,6 +81,8 @@ pub(crate) struct Pool {
     senders: HashMap<Address, BTreeMap<u64, Pooled>>,
     by_hash: HashMap<B256, (Address, u64)>,
     arrivals: u64,
+    /// Bytes of all that wait, encoded.
+    bytes: usize,
 }
 
 impl Pool {
@@ -90,18 +94,23 @@ impl Pool {
         }
         check_form(&transaction, now)?;
         check_sender(&transaction, now)?;
-        let replaced = self.senders.get(&sender).and_then(|waiting| waiting.get(&nonce));
-        match replaced {
-            Some(former) if !outbids(&transaction, &former.transaction) => {
-                return Err(SubmitError::ReplacementUnderpriced);
-            }
-            Some(former) => drop(self.by_hash.remove(former.transaction.tx_hash())),
-            None if self.by_hash.len() >= MAX_POOLED_TRANSACTIONS => return Err(SubmitError::Full),
-            None => {}
+        let size = transaction.encode_2718_len();
+        let former = self.senders.get(&sender).and_then(|waiting| waiting.get(&nonce));
+        if former.is_some_and(|former| !outbids(&transaction, &former.transaction)) {
+            return Err(SubmitError::ReplacementUnderpriced);
+        }
+        let others = self.by_hash.len() - usize::from(former.is_some());
+        let bytes = self.bytes - former.map_or(0, |former| former.size) + size;
+        if others >= MAX_POOLED_TRANSACTIONS || bytes > MAX_POOLED_BYTES {
+            return Err(SubmitError::Full { transactions: self.by_hash.len(), bytes: self.bytes });
+        }
+        if let Some(former) = former.map(|former| *former.transaction.tx_hash()) {
+            self.remove(&former);
         }
         self.arrivals += 1;
+        self.bytes += size;
         self.by_hash.insert(hash, (sender, nonce));
-        let pooled = Pooled { arrival: self.arrivals, transaction };
+        let pooled = Pooled { arrival: self.arrivals, size, transaction };
         self.senders.entry(sender).or_default().insert(nonce, pooled);
         Ok(())
     }
@@ -139,7 +148,7 @@ impl Pool {
     pub(crate) fn remove(&mut self, hash: &B256) {
         let Some((sender, nonce)) = self.by_hash.remove(hash) else { return };
         let Some(waiting) = self.senders.get_mut(&sender) else { return };
-        waiting.remove(&nonce);
+        self.bytes -= waiting.remove(&nonce).map_or(0, |pooled| pooled.size);
         if waiting.is_empty() {
             self.senders.remove(&sender);
         }
@@ -226,4 +235,52 @@ fn outbids(new: &Transacted, former: &Transacted) -> bool {
     let enough = |new: u128, former: u128| new >= former.saturating_add(former.div_ceil(10));
     let tip = |tx: &Transacted| tx.max_priority_fee_per_gas().unwrap_or_else(|| tx.max_fee_per_gas());
     enough(new.max_fee_per_gas(), former.max_fee_per_gas()) && enough(tip(new), tip(former))
+}
+
+/// A transaction of the first funded account with this nonce and input, signed by nobody.
+#[cfg(test)]
+pub(crate) fn sample(nonce: u64, input: Vec<u8>) -> Transacted {
+    use alloy_consensus::transaction::Recovered;
+    use alloy_consensus::{SignableTransaction, TxLegacy};
+    let sender = crate::chain::DEV_ACCOUNTS[0].address;
+    let (gas_price, gas_limit) = (10_000_000_000, 2_000_000);
+    let (to, input) = (sender.into(), input.into());
+    let transaction = TxLegacy { nonce, gas_price, gas_limit, to, input, ..TxLegacy::default() };
+    let signed = transaction.into_signed(super::block::impersonation(sender));
+    std::sync::Arc::new(Recovered::new_unchecked(signed.into(), sender))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::chain::ChainConfig;
+    use crate::chain::ledger::Ledger;
+
+    fn ledger() -> Ledger {
+        Ledger::open(ChainConfig::default(), 1_800_000_000).unwrap()
+    }
+
+    #[test]
+    fn bytes_are_counted_and_given_back() {
+        let mut ledger = ledger();
+        ledger.submit(sample(0, vec![0; 1_000])).unwrap();
+        ledger.submit(sample(1, vec![0; 2_000])).unwrap();
+        assert!((3_000..3_400).contains(&ledger.pool.bytes));
+        ledger.mine(1_800_000_001).unwrap();
+        assert_eq!((ledger.pool.bytes, ledger.pool.by_hash.len()), (0, 0));
+    }
+
+    #[test]
+    fn the_pool_is_full_by_bytes_too_and_has_room_again_afterwards() {
+        let mut ledger = ledger();
+        ledger.submit(sample(0, Vec::new())).unwrap();
+        let waiting = ledger.pool.bytes;
+        ledger.pool.bytes = MAX_POOLED_BYTES - 500;
+        let refused = ledger.submit(sample(1, vec![0; 1_000]));
+        assert!(matches!(refused, Err(SubmitError::Full { transactions: 1, .. })), "{refused:?}");
+        ledger.submit(sample(1, Vec::new())).unwrap();
+        ledger.pool.bytes = waiting;
+        ledger.submit(sample(2, vec![0; 1_000])).unwrap();
+    }
 }
