@@ -195,30 +195,49 @@ impl Server {
 
 /// Requests under way, by peer: one that says nothing holds a seat of its own, not somebody else's.
 #[derive(Debug, Default)]
-struct UnderWay(Arc<Mutex<HashMap<PeerId, usize>>>);
+struct UnderWay(Arc<Mutex<Taken>>);
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    by_peer: HashMap<PeerId, usize>,
+}
 
 /// A request's seat; given back when dropped.
-struct Seat(Arc<Mutex<HashMap<PeerId, usize>>>, PeerId);
+struct Seat(Arc<Mutex<Taken>>, PeerId);
+
+/// Whose seats are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NoSeat {
+    /// The peer's own: its doing.
+    Own,
+    /// Everybody's: not this peer's doing.
+    All,
+}
 
 impl UnderWay {
-    fn take(&self, peer: PeerId) -> Option<Seat> {
+    fn take(&self, peer: PeerId) -> Result<Seat, NoSeat> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = taken.get(&peer).copied().unwrap_or_default();
-        // Each has at least one seat, so there are no more peers than seats.
-        if own >= limits::HOPS_PER_PEER || taken.len() >= limits::HOPS {
-            return None;
+        let own = taken.by_peer.get(&peer).copied().unwrap_or_default();
+        if own >= limits::HOPS_PER_PEER {
+            return Err(NoSeat::Own);
         }
-        taken.insert(peer, own + 1);
-        Some(Seat(self.0.clone(), peer))
+        if taken.all >= limits::HOPS {
+            return Err(NoSeat::All);
+        }
+        taken.all += 1;
+        taken.by_peer.insert(peer, own + 1);
+        Ok(Seat(self.0.clone(), peer))
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match taken.get_mut(&self.1) {
+        taken.all -= 1;
+        match taken.by_peer.get_mut(&self.1) {
             Some(own) if *own > 1 => *own -= 1,
-            _ => drop(taken.remove(&self.1)),
+            _ => drop(taken.by_peer.remove(&self.1)),
         }
     }
 }
@@ -227,11 +246,12 @@ impl Shared {
     /// A seat for a request. Without one the stream is dropped, which resets it and costs us nothing more.
     fn admit(&self, stream: &PeerStream) -> Option<Seat> {
         let seat = self.under_way.take(stream.peer());
-        if seat.is_none() {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+        let why = seat.as_ref().err().copied();
+        if why == Some(NoSeat::Own) {
             self.misbehaved(stream, "too many requests to the relay at once");
         }
-        seat
+        self.refused.fetch_add(u64::from(why.is_some()), Ordering::Relaxed);
+        seat.ok()
     }
 
     fn misbehaved(&self, stream: &PeerStream, what: &str) {
@@ -518,5 +538,29 @@ async fn until_still(moved: &Moved, idle: Duration) {
             _ if since.elapsed() >= idle => return,
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn requests_under_way_are_bounded_for_a_peer_and_for_all_and_forgotten() {
+        let under_way = UnderWay::default();
+        let greedy = PeerId::random();
+        let held: Vec<Seat> = std::iter::from_fn(|| under_way.take(greedy).ok()).collect();
+        assert_eq!(held.len(), limits::HOPS_PER_PEER);
+        let others: Vec<Seat> = std::iter::from_fn(|| under_way.take(PeerId::random()).ok()).collect();
+        assert_eq!(held.len() + others.len(), limits::HOPS);
+        assert_eq!(under_way.take(greedy).err(), Some(NoSeat::Own));
+        assert_eq!(under_way.take(PeerId::random()).err(), Some(NoSeat::All));
+        drop(held);
+        assert!(under_way.take(greedy).is_ok());
+        drop(others);
+        assert_eq!(under_way.0.lock().unwrap().all, 0);
+        assert!(under_way.0.lock().unwrap().by_peer.is_empty());
     }
 }
