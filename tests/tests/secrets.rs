@@ -82,6 +82,20 @@ impl Told {
     }
 }
 
+/// What this address serves, once the nodes serve the block with the grant.
+async fn fetched(address: &str) -> anyhow::Result<Vec<u8>> {
+    let url = format!("http://{address}/");
+    let page = async {
+        loop {
+            match curl(&url).await {
+                Ok(page) => return page,
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), page).await.context("nothing comes through")
+}
+
 fn written(folder: &Path) -> anyhow::Result<Vec<(PathBuf, String)>> {
     let read = |entry: std::io::Result<fs::DirEntry>| {
         let path = entry?.path();
@@ -111,7 +125,7 @@ async fn no_key_passphrase_or_payload_is_in_any_log() -> anyhow::Result<()> {
     let line = text.lines().find(|line| line.contains("\"listening\"")).context("a listening line")?;
     let event: Value = serde_json::from_str(line)?;
     let address = event["address"].as_str().context("no address")?;
-    ensure!(curl(&format!("http://{address}/")).await? == PAGE.as_bytes(), "another page");
+    ensure!(fetched(address).await? == PAGE.as_bytes(), "another page");
 
     let mut logs = written(&Path::new(network.text("/directory")?).join("logs"))?;
     logs.extend(written(network.folder.path())?);

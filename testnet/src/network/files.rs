@@ -151,6 +151,11 @@ impl Files {
         self.directory.join("chain.spec")
     }
 
+    /// What `chain deploy` holds while it makes the spec.
+    pub(super) fn deployment_lock(&self) -> PathBuf {
+        self.directory.join("chain.spec.lock")
+    }
+
     pub(super) fn log(&self, name: &str) -> PathBuf {
         self.directory.join("logs").join(format!("{name}.log"))
     }

@@ -187,6 +187,8 @@ impl Testnet {
 
     async fn deploy(&self, members: usize) -> Result<(), NetworkError> {
         let spec = self.files.spec();
+        // One that a killed network began may still be ending, or come to its end.
+        drop(part::hold("deployment", &self.files.deployment_lock()).await?);
         if spec.exists() {
             return Ok(());
         }

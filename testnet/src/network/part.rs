@@ -44,7 +44,7 @@ impl Part {
         arguments: &[String],
         log: PathBuf,
     ) -> Result<Self, NetworkError> {
-        let log_file = open_log(name, &log).await?;
+        let log_file = hold(name, &log).await?;
         let mut child = Command::new(program)
             .args(arguments)
             .stdin(Stdio::piped())
@@ -121,9 +121,9 @@ impl Part {
     }
 }
 
-/// Opens the log of a part that will hold it as its standard error. Its lock goes with it: as long as the
-/// part runs, nobody else starts one in its place, not even after the network that started it was killed.
-async fn open_log(name: &str, log: &Path) -> Result<File, NetworkError> {
+/// Opens and locks a file that a part holds as long as it runs: nobody else starts one in its place, not even after the
+/// network that started it was killed. Of most parts it is the log, which goes with them as their standard error.
+pub(super) async fn hold(name: &str, log: &Path) -> Result<File, NetworkError> {
     let failed = |source| NetworkError::file(log, source);
     let file = File::options().create(true).append(true).open(log).map_err(failed)?;
     let deadline = Instant::now() + EARLIER_ENDS_WITHIN;
