@@ -59,7 +59,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return end(&Failure::fault("system", format!("can't start: {error}")), json),
     };
-    match runtime.block_on(interruptible(cli)) {
+    let guarded = cli.global.stdin_guard;
+    let outcome = runtime.block_on(interruptible(cli));
+    if guarded {
+        // Its end would wait for that of the standard input, which is still open.
+        runtime.shutdown_background();
+    }
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => end(&failure, json),
     }

@@ -352,9 +352,9 @@ impl Testnet {
 
     /// Runs `windlass` with the operator's profile and key, and returns what it printed as JSON.
     pub async fn windlass(&self, arguments: &[&str]) -> Result<Value, NetworkError> {
-        let output = tokio::process::Command::new(&self.program)
-            .arg("cli")
-            .arg("--json")
+        let failed = |source| NetworkError::file(&self.program, source);
+        let mut command = tokio::process::Command::new(&self.program)
+            .args(["cli", "--json", "--stdin-guard"])
             .args(self.files.profile().exists().then_some("--profile"))
             .args(self.files.profile().exists().then(|| self.files.profile()))
             .args(arguments)
@@ -362,11 +362,16 @@ impl Testnet {
             // The caller's may name a network that is gone; before ours is written, none is wanted.
             .env_remove("WINDLASS_PROFILE")
             .current_dir(self.files.directory())
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
-            .output()
-            .await
-            .map_err(|source| NetworkError::file(&self.program, source))?;
+            .spawn()
+            .map_err(failed)?;
+        // Open as long as this process lives: a command that waits for a receipt doesn't outlive it.
+        let guard = command.stdin.take();
+        let output = command.wait_with_output().await.map_err(failed)?;
+        drop(guard);
         let stdout = String::from_utf8_lossy(&output.stdout);
         if output.status.success()
             && let Some(line) = stdout.lines().last()
