@@ -1,6 +1,6 @@
 //! Route records: where a device is reachable now, signed by the key it uses now.
 
-use crate::address::{DeviceId, KeyAddress};
+use crate::address::DeviceId;
 use crate::head::MAX_CLOCK_SKEW;
 use crate::keys::{PublicKey, SecretKey, Signature};
 use crate::record::DeviceRecord;
@@ -211,11 +211,6 @@ fn signer(spec: &ChainSpec, signed: &SignedRoute, now: u64) -> Result<(Route, Pu
         .recover(&digest(&signed.route))
         .map_err(|_| RouteError::NotItsKey { device: route.device })?;
     Ok((route, key))
-}
-
-/// The key that signed this route, for a caller that has the device's evidence elsewhere.
-pub fn route_key(spec: &ChainSpec, signed: &SignedRoute, now: u64) -> Result<KeyAddress, RouteError> {
-    signer(spec, signed, now).map(|(_, key)| key.address())
 }
 
 #[cfg(test)]
