@@ -9,7 +9,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, PeerId, Swarm, multiaddr::Protocol};
 use std::collections::HashSet;
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio_util::sync::CancellationToken;
@@ -170,7 +170,7 @@ impl Network {
     }
 }
 
-/// Refuses a TCP port that somebody holds. libp2p shares ports (`SO_REUSEPORT`), so two nodes on one port would
+/// Refuses a port that somebody holds. libp2p shares ports (`SO_REUSEPORT`), so two nodes on one port would
 /// both start, and each get some of the other's connections.
 fn check_free(address: &Multiaddr) -> Result<(), ListenError> {
     let mut parts = address.iter();
@@ -183,6 +183,9 @@ fn check_free(address: &Multiaddr) -> Result<(), ListenError> {
         // Port 0 is for the system to choose: always a free one.
         Some(Protocol::Tcp(port)) if port != 0 => {
             TcpListener::bind((ip, port)).map(drop).map_err(|error| refused(address, &error))
+        }
+        Some(Protocol::Udp(port)) if port != 0 => {
+            UdpSocket::bind((ip, port)).map(drop).map_err(|error| refused(address, &error))
         }
         _ => Ok(()),
     }

@@ -40,9 +40,21 @@ pub const COMMANDS: usize = 1024;
 /// Addresses tried for one peer in one dial, whoever asked.
 pub const ADDRESSES_PER_DIAL: usize = 16;
 
-/// How long direct addresses have for themselves before relays are tried as well
-/// (RFC 8305 recommends 250 ms between attempts).
-pub const DIRECT_HEAD_START: Duration = Duration::from_millis(250);
+/// How long a better kind of address has for itself before the next one is tried as well: QUIC, TCP, relays (RFC 8305
+/// recommends 250 ms between attempts). Where UDP is blocked, this is what it costs.
+pub const HEAD_START: Duration = Duration::from_millis(250);
+
+/// Time between two packets of a QUIC connection on which nothing else happens; routers forget UDP after 30 s.
+pub const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// A QUIC connection from which nothing comes for this long is over.
+pub const QUIC_SILENCE: Duration = Duration::from_secs(45);
+
+/// Bytes that a peer may send ahead on one QUIC stream, and over all streams of a connection: one fast flow over a far
+/// link, and what a peer can make us hold.
+pub const QUIC_STREAM_WINDOW: u32 = 4 << 20;
+/// See [`QUIC_STREAM_WINDOW`].
+pub const QUIC_CONNECTION_WINDOW: u32 = 8 << 20;
 
 /// Streams of all kinds on one connection. yamux drops the whole connection beyond it, and with a relay's connection
 /// every circuit through it; so it covers all there can be: what we open, what we accept, one for each circuit that a

@@ -156,7 +156,7 @@ impl DeviceConfig {
     }
 }
 
-/// A node's swarm and the handle of its streams: TCP, Noise and yamux. Whoever has the handle may start a
+/// A node's swarm and the handle of its streams: TCP with Noise and yamux, and QUIC. Whoever has the handle may start a
 /// [`relay::Server`] on it, which answers once the owner has told the swarm an external address.
 pub fn node_swarm(
     secret: &SecretKey,
@@ -171,9 +171,11 @@ pub fn node_swarm(
         ping: ping(),
         streams,
     };
-    let swarm = SwarmBuilder::with_existing_identity(keypair)
-        .with_tokio()
-        .with_tcp(tcp(), noise::Config::new, muxer)?
+    let builder = SwarmBuilder::with_existing_identity(keypair).with_tokio();
+    let builder = builder.with_tcp(tcp(), noise::Config::new, muxer)?;
+    #[cfg(feature = "quic")]
+    let builder = builder.with_quic_config(quic);
+    let swarm = builder
         .with_behaviour(|_| behaviour)
         .unwrap_or_else(|never: Infallible| match never {})
         .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(config.idle))
@@ -182,7 +184,7 @@ pub fn node_swarm(
     Ok((swarm, control))
 }
 
-/// A device's swarm and the handle of its streams: TCP, Noise, yamux, and circuits through relays.
+/// A device's swarm and the handle of its streams: TCP with Noise and yamux, QUIC, and circuits through relays.
 /// It listens nowhere until told to.
 pub fn device_swarm(
     secret: &SecretKey,
@@ -190,9 +192,11 @@ pub fn device_swarm(
 ) -> Result<(Swarm<DeviceBehaviour>, Control), BuildError> {
     let keypair = identity::keypair(secret);
     let (streams, control) = streams::Behaviour::new(config.streams.clone());
-    let swarm = SwarmBuilder::with_existing_identity(keypair)
-        .with_tokio()
-        .with_tcp(tcp(), noise::Config::new, muxer)?
+    let builder = SwarmBuilder::with_existing_identity(keypair).with_tokio();
+    let builder = builder.with_tcp(tcp(), noise::Config::new, muxer)?;
+    #[cfg(feature = "quic")]
+    let builder = builder.with_quic_config(quic);
+    let swarm = builder
         .with_relay_client(noise::Config::new, muxer)?
         .with_behaviour(|keypair, relay| DeviceBehaviour {
             admission: admission::Behaviour::default(),
@@ -223,6 +227,19 @@ pub fn close_if_dead<B: NetworkBehaviour>(swarm: &mut Swarm<B>, event: &ping::Ev
 
 fn tcp() -> tcp::Config {
     tcp::Config::default().nodelay(true)
+}
+
+/// QUIC carries its own muxer: a stream beyond the limit waits instead of costing the connection. Windows are bounded
+/// per connection here, where yamux has none to set.
+#[cfg(feature = "quic")]
+fn quic(mut config: libp2p::quic::Config) -> libp2p::quic::Config {
+    config.handshake_timeout = limits::HANDSHAKE;
+    config.keep_alive_interval = limits::QUIC_KEEP_ALIVE;
+    config.max_idle_timeout = u32::try_from(limits::QUIC_SILENCE.as_millis()).unwrap_or(u32::MAX);
+    config.max_concurrent_stream_limit = u32::try_from(limits::MUXED_STREAMS).unwrap_or(u32::MAX);
+    config.max_stream_data = limits::QUIC_STREAM_WINDOW;
+    config.max_connection_data = limits::QUIC_CONNECTION_WINDOW;
+    config
 }
 
 fn muxer() -> yamux::Config {

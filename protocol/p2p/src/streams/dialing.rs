@@ -1,5 +1,5 @@
-//! Reaching a peer that isn't connected: one dial per peer, shared by all who ask, direct addresses
-//! first, relays after a head start, and a relay always before the circuits through it.
+//! Reaching a peer that isn't connected: one dial per peer, shared by all who ask. QUIC first, TCP after a head
+//! start, relays after another, and a relay always before the circuits through it.
 //!
 //! The stock relay client loses a circuit when it is asked for two through a relay it isn't connected
 //! to, so the relay is dialled here, once, and the circuits when it is there. Nothing here decides who
@@ -24,7 +24,8 @@ use super::{
     peers::Peers,
 };
 use crate::{
-    limits::{ADDRESSES_PER_DIAL, DIRECT_HEAD_START},
+    Path,
+    limits::{ADDRESSES_PER_DIAL, HEAD_START},
     path::relay_of,
 };
 
@@ -35,8 +36,8 @@ pub(super) struct Dial {
     known: HashSet<Multiaddr>,
     /// libp2p's dials that haven't ended.
     attempts: HashSet<ConnectionId>,
-    /// Circuits that give direct addresses a head start.
-    held_back: Vec<Multiaddr>,
+    /// Addresses that give better ones a head start, the next kind first; none is empty.
+    held_back: VecDeque<Vec<Multiaddr>>,
     /// Circuits that wait for a connection to their relay.
     behind_relay: HashMap<PeerId, Vec<Multiaddr>>,
     /// Peers with circuits that wait for this one as their relay.
@@ -73,26 +74,33 @@ impl Dialer {
     /// Tries `addresses` for `peer`, apart from those that were tried already in this dial.
     pub(super) fn reach(&mut self, peers: &mut Peers, peer: PeerId, addresses: Vec<Multiaddr>) {
         let dial = peers.dial_mut(peer);
-        let mut direct = Vec::new();
-        let mut circuits = Vec::new();
+        let mut kinds: [Vec<Multiaddr>; 3] = Default::default();
         for address in addresses {
             if dial.known.len() < ADDRESSES_PER_DIAL && dial.known.insert(address.clone()) {
-                match relay_of(&address) {
-                    Some(_) => circuits.push(address),
-                    None => direct.push(address),
-                }
+                // A circuit that doesn't name its relay ranks last, and fails where it is dialled.
+                let kind = Path::through(&address).map_or(2, |path| path.rank());
+                kinds[usize::from(kind)].push(address);
             }
         }
-        if direct.is_empty() {
-            self.try_circuits(peers, peer, circuits);
-        } else {
-            if !circuits.is_empty() {
-                dial.held_back.extend(circuits);
-                self.head_starts.push(tokio::time::sleep(DIRECT_HEAD_START).map(move |()| peer).boxed());
-            }
-            self.attempt(peers, peer, direct);
+        let mut kinds: VecDeque<_> = kinds.into_iter().filter(|kind| !kind.is_empty()).collect();
+        let best = kinds.pop_front();
+        // What an earlier caller's addresses hold back goes on by its own clock.
+        dial.held_back.extend(kinds);
+        if let Some(best) = best {
+            self.try_kind(peers, peer, best);
         }
         self.settle(peers, peer);
+    }
+
+    /// Tries addresses of one kind, and gives them a head start before the next.
+    fn try_kind(&mut self, peers: &mut Peers, peer: PeerId, addresses: Vec<Multiaddr>) {
+        if !peers.dial_mut(peer).held_back.is_empty() {
+            self.head_starts.push(tokio::time::sleep(HEAD_START).map(move |()| peer).boxed());
+        }
+        match addresses.first().and_then(relay_of) {
+            Some(_) => self.try_circuits(peers, peer, addresses),
+            None => self.attempt(peers, peer, addresses),
+        }
     }
 
     /// Has libp2p dial `peer` at any of `addresses`.
@@ -106,8 +114,11 @@ impl Dialer {
 
     /// Dials circuits whose relay is connected, and the relays of the others.
     fn try_circuits(&mut self, peers: &mut Peers, peer: PeerId, circuits: Vec<Multiaddr>) {
+        // A relay may be named at several addresses; one circuit through it is enough.
+        let mut through = HashSet::new();
         for circuit in circuits {
             match relay_of(&circuit) {
+                Some((relay, _)) if peers.is_connected_directly(&relay) && !through.insert(relay) => {}
                 Some((relay, address)) if relay != peer && !peers.is_connected_directly(&relay) => {
                     let waiting = &mut peers.dial_mut(peer).behind_relay;
                     waiting.entry(relay).or_default().push(circuit);
@@ -153,9 +164,10 @@ impl Dialer {
     /// Goes on with what is left to try for `peer`; when nothing is, tells all who wait.
     fn settle(&mut self, peers: &mut Peers, peer: PeerId) {
         let Some(dial) = peers.dialing_mut(&peer) else { return };
-        if dial.attempts.is_empty() && !dial.held_back.is_empty() {
-            let circuits = std::mem::take(&mut dial.held_back);
-            self.try_circuits(peers, peer, circuits);
+        if dial.attempts.is_empty()
+            && let Some(next) = dial.held_back.pop_front()
+        {
+            self.try_kind(peers, peer, next);
         }
         let Some(dial) = peers.dialing_mut(&peer) else { return };
         if !dial.attempts.is_empty() {
@@ -180,13 +192,12 @@ impl Dialer {
         }
     }
 
-    /// Lets held-back circuits begin when their head start is over.
+    /// Lets held-back addresses begin when the head start of better ones is over.
     pub(super) fn poll(&mut self, peers: &mut Peers, cx: &mut Context<'_>) -> Poll<()> {
         match self.head_starts.poll_next_unpin(cx) {
             Poll::Ready(Some(peer)) => {
-                if let Some(dial) = peers.dialing_mut(&peer) {
-                    let circuits = std::mem::take(&mut dial.held_back);
-                    self.try_circuits(peers, peer, circuits);
+                if let Some(next) = peers.dialing_mut(&peer).and_then(|dial| dial.held_back.pop_front()) {
+                    self.try_kind(peers, peer, next);
                 }
                 Poll::Ready(())
             }
