@@ -31,6 +31,9 @@ pub const CLOCK_SLACK: u64 = 86_400;
 /// Between two walks that strangers' heads cause: anybody can make one up, and a genuine one is rare.
 pub const WALK_PAUSE: Duration = Duration::from_secs(1);
 
+/// Between two looks for a newer chain spec: each is a question to every node, and asked only where none is believed.
+pub const RENEW_PAUSE: Duration = Duration::from_secs(10);
+
 /// How long nodes that are behind, starting or busy are asked again: honest ones are a gossip round apart.
 pub const LAG_DEADLINE: Duration = Duration::from_secs(3);
 

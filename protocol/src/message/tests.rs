@@ -27,7 +27,7 @@ use proptest::prelude::*;
 use rlp::{Decodable, Encodable};
 
 /// What [`golden_digests`] must find: any change here is a change of the wire format.
-const GOLDEN: [&str; 24] = [
+const GOLDEN: [&str; 26] = [
     "bundle e5ad898e73a879855a5cf917e3c88b755a68f07c4a86ddcdc0df9b9e098de6d1",
     "attestation 5bd5cb99acb10ff9fcf4711cc2542faf87a0e62b94d2a1962b339231f5e90671",
     "proven 832fdec99eae4200ca1f434a939520ba4b5ce71336bc6857ba5f77d5954ead0b",
@@ -84,6 +84,7 @@ fn questions() -> Vec<Question> {
         Question::Committee(3),
         Question::Open { target: Target::Device(WHO), caller: WHO, service: Service::Stream(80) },
         Question::Slot(Slot::Fleet(7)),
+        Question::Spec(1),
     ]
 }
 
@@ -117,6 +118,9 @@ fn golden_bytes() {
     golden(Request::of(vec![Question::Fleet(7)]), "c4c3c20307");
     golden(Question::Target(Target::Name("pump-7".parse().unwrap())), "ca80c8808670756d702d37");
     golden(Question::Slot(Slot::FleetCount), &format!("e3080ca0{}", "00".repeat(32)));
+    golden(Request::of(vec![Question::Spec(2)]), "c4c3c20902");
+    golden(Response::Spec(Bytes::new()), "c20380");
+    golden(Response::Spec(Bytes::from_static(&[0xc0])), "c30381c0");
     golden(Reply::Accepted, "c180");
     golden(Reply::Refused(Refusal::NoGrant), "c105");
     golden(RouteResponse::Kept, "c180");
@@ -155,6 +159,7 @@ fn golden_digests() {
         ("open, granted", digest(open(Claim::Granted(WHO, 11)))),
         ("chain spec", digest(spec.clone())),
         ("signed spec", digest(SignedSpec::sign(&spec, &key(1)))),
+        ("renewal", digest(Response::Spec(SignedSpec::sign(&spec, &key(1)).to_bytes().into()))),
     ];
     digests.extend(questions().into_iter().map(|question| ("question", digest(question))));
     let shown: Vec<_> = digests.iter().map(|(name, digest)| format!("{name} {digest:x}")).collect();
@@ -198,6 +203,13 @@ fn more_questions_or_slots_than_allowed_are_refused() {
     assert!(decode::<Request>(&encode(&request), MAX_FRAME).is_err());
     let watch = Watch { add: vec![Slot::Fleet(1); super::watch::MAX_WATCH_FRAME_SLOTS + 1], drop: vec![] };
     assert!(decode::<Watch>(&encode(&watch), MAX_FRAME).is_err());
+}
+
+#[test]
+fn a_spec_longer_than_any_is_refused_before_it_is_kept() {
+    let answer = |bytes: usize| encode(&Response::Spec(vec![7; bytes].into()));
+    assert!(decode::<Response>(&answer(crate::spec::MAX_SPEC_BYTES), MAX_FRAME).is_ok());
+    assert!(decode::<Response>(&answer(crate::spec::MAX_SPEC_BYTES + 1), MAX_FRAME).is_err());
 }
 
 #[test]
