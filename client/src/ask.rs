@@ -311,7 +311,8 @@ impl Asker {
             Response::Step(_) | Response::Spec(_) => return Err(Rejection::NotTheQuestion),
         };
         let grounds = self.verifier.grounds(&bundle.header)?;
-        let mut open = open_bundle(&grounds.trust(), &bundle).map_err(|error| self.verifier.rejection(error))?;
+        let mut open =
+            open_bundle(&grounds.trust(), &bundle).map_err(|error| self.verifier.rejection(error))?;
         let timestamp = open.head().header().timestamp;
         for question in questions {
             question.expand(timestamp, &mut |slot| open.value(slot)).map_err(|error| {

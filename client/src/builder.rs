@@ -60,11 +60,7 @@ impl Loaded {
     /// Reads the store, and writes the spec to it: call it where blocking is allowed.
     fn from(store: &dyn HeadStore, given: VerifiedSpec) -> io::Result<Self> {
         let spec = renewal::begin(given, store)?;
-        Ok(Self {
-            highest: store.load(spec.network())?,
-            walked: store.load_committee(spec.hash())?,
-            spec,
-        })
+        Ok(Self { highest: store.load(spec.network())?, walked: store.load_committee(spec.hash())?, spec })
     }
 }
 
@@ -217,4 +213,3 @@ impl fmt::Debug for Builder {
             .finish_non_exhaustive()
     }
 }
-

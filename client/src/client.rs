@@ -3,6 +3,7 @@
 use crate::{
     ask::{Answer, AskError, Asker},
     builder::Builder,
+    datagrams::{DatagramPublication, Datagrams},
     events::{Events, Teller},
     fresh::Warmth,
     guard::{Guard, Known, Own},
@@ -48,7 +49,13 @@ pub(crate) fn start_tasks(
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let asker = &core.asker;
-    tasks.spawn(heads::keep(asker.heads.clone(), asker.verifier.clone(), store, core.teller.clone(), stop.clone()));
+    tasks.spawn(heads::keep(
+        asker.heads.clone(),
+        asker.verifier.clone(),
+        store,
+        core.teller.clone(),
+        stop.clone(),
+    ));
     tasks.spawn(keep::keep(asker.clone(), core.warm.clone(), stop.clone()));
     for _ in 0..WATCHED_NODES.min(asker.pool.len()) {
         tasks.spawn(watch::seat(core.clone(), stop.clone()));
@@ -156,11 +163,41 @@ impl Client {
     /// may. What the last open of the same service had proven is used again while it is fresh and nothing in it changed.
     /// Cancel-safe.
     pub async fn open(&self, target: &Target, service: Service) -> Result<Stream, OpenError> {
-        open::open(&self.core, target, service).await
+        match service {
+            Service::Stream(_) => open::open(&self.core, target, service).await,
+            Service::Datagram(_) => Err(OpenError::OtherTransport(service)),
+        }
+    }
+
+    /// The same for a service of datagrams.
+    pub async fn open_datagrams(&self, target: &Target, service: Service) -> Result<Datagrams, OpenError> {
+        match service {
+            Service::Datagram(_) => open::open(&self.core, target, service).await.map(Datagrams::new),
+            Service::Stream(_) => Err(OpenError::OtherTransport(service)),
+        }
     }
 
     /// Publishes a service under a policy. Returns once callers can find and reach this device.
     pub async fn publish(&self, service: Service, policy: Policy) -> Result<Publication, PublishError> {
+        match service {
+            Service::Stream(_) => self.make_reachable(service, policy).await,
+            Service::Datagram(_) => Err(PublishError::OtherTransport(service)),
+        }
+    }
+
+    /// The same for a service of datagrams.
+    pub async fn publish_datagrams(
+        &self,
+        service: Service,
+        policy: Policy,
+    ) -> Result<DatagramPublication, PublishError> {
+        match service {
+            Service::Datagram(_) => self.make_reachable(service, policy).await.map(DatagramPublication::new),
+            Service::Stream(_) => Err(PublishError::OtherTransport(service)),
+        }
+    }
+
+    async fn make_reachable(&self, service: Service, policy: Policy) -> Result<Publication, PublishError> {
         let entry = publish::register(&self.core, service, policy).await?;
         let publication = Publication::new(&self.core, service, entry);
         let mut relays = self.core.reach.relays();

@@ -37,6 +37,7 @@
 //! | `renewal` | a newer chain spec, where the present one is too old |
 //! | `fresh` | nonces that members sign; a device without a clock |
 //! | `heads`, `clock` | the highest head, the time |
+//! | `datagrams` | datagrams over a stream |
 //! | `stream`, `desk` | the bytes; the places where inbound ones wait to be judged |
 //! | `events` | what the owner is told unasked |
 //!
@@ -49,6 +50,7 @@ mod builder;
 mod claim;
 mod client;
 mod clock;
+mod datagrams;
 mod desk;
 mod events;
 mod fresh;
@@ -74,6 +76,7 @@ pub use ask::{Answer, AskError, Provenance};
 pub use builder::{Builder, StartError};
 pub use client::Client;
 pub use clock::{Clock, NoClock, SystemClock};
+pub use datagrams::{DatagramPublication, Datagrams, MAX_DATAGRAM_BYTES, SendError, Sent};
 pub use events::{Event, Events};
 pub use fresh::Warmth;
 pub use guard::{Authorization, Known};

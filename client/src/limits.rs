@@ -65,6 +65,12 @@ pub const JUDGING_PER_PEER: usize = 64;
 /// Accepted streams that one publication's owner hasn't taken yet; callers beyond are told `Busy`.
 pub const ACCEPT_QUEUE: usize = 64;
 
+/// Datagrams that wait to be sent over one stream; one more is lost.
+pub const DATAGRAM_QUEUE: usize = 256;
+
+/// Bytes of these: as much as a UDP socket buffers on common systems, and room for the longest datagram.
+pub const DATAGRAM_QUEUE_BYTES: usize = 128 * 1_024;
+
 /// Services published at a time.
 pub const PUBLICATIONS: usize = 64;
 

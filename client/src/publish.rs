@@ -11,6 +11,7 @@ use crate::{
     events::Event,
     guard::{Guard, Held, Rule},
     limits::{ACCEPT_QUEUE, OPEN_DEADLINE, PUBLICATIONS},
+    open::carried,
     refused::{RefusedNode, Rejection, listed},
     stream::{Pipe, Stream},
 };
@@ -51,6 +52,9 @@ pub enum PublishError {
         /// What its record says.
         refusal: Refusal,
     },
+    /// Streams are published as services of streams, datagrams as those of datagrams.
+    #[error("{0} carries {carried}: publish it as such", carried = carried(*.0))]
+    OtherTransport(Service),
     /// The service is published already.
     #[error("{0} is published already")]
     AlreadyPublished(Service),

@@ -4,8 +4,15 @@ use libp2p::{Multiaddr, PeerId};
 use std::{fmt, sync::Arc, time::Duration};
 use windlass_p2p::{OpenError, frame::FrameError};
 use windlass_protocol::{
-    B256, KeyAddress, bundle::BundleError, committee::StepError, head::HeadError, message::resolve::Reason,
-    route::RouteError, slot::Slot, spec::{RenewalError, SpecError}, wire::DecodeError,
+    B256, KeyAddress,
+    bundle::BundleError,
+    committee::StepError,
+    head::HeadError,
+    message::resolve::Reason,
+    route::RouteError,
+    slot::Slot,
+    spec::{RenewalError, SpecError},
+    wire::DecodeError,
 };
 
 /// What a node did that its answer was not taken.
@@ -145,10 +152,9 @@ impl Rejection {
             // That nobody can be believed after so long is nobody's lie; nor is an old head.
             Self::Step(error) => !matches!(error, StepError::Expired { .. } | StepError::Early { .. }),
             // It may have been given the spec by another publisher; what it can't have been given is no spec at all.
-            Self::Renewal(error) => matches!(
-                error,
-                RenewalError::Spec(SpecError::Decode(_) | SpecError::NotCanonical)
-            ),
+            Self::Renewal(error) => {
+                matches!(error, RenewalError::Spec(SpecError::Decode(_) | SpecError::NotCanonical))
+            }
             // The anchor may be out of its reach.
             Self::Unwalked { .. } | Self::NoAnchor(_) => false,
             Self::Unreachable(_) | Self::Silent { .. } | Self::Broken(_) | Self::Declined { .. } => false,

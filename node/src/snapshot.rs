@@ -92,7 +92,9 @@ pub fn export(store: &Store, spec: &VerifiedSpec, path: &Path) -> Result<Summary
     let position = Position { number, hash: windlass_protocol::keccak256(&header) };
     let rows = store.slots_at(number)?;
     let mut head = RlpStream::new_list(3);
-    head.append(&spec.network().as_slice()).append(&header.as_ref()).append_raw(&Accounts::encode(&account), 1);
+    head.append(&spec.network().as_slice())
+        .append(&header.as_ref())
+        .append_raw(&Accounts::encode(&account), 1);
     let head = head.out();
     // A name of its own until it is whole; an existing file is never overwritten.
     let partial = path.with_extension("partial");

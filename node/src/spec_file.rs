@@ -94,7 +94,9 @@ impl SpecFile {
         match verify_renewal(&bytes, &present, now) {
             Ok(renewed) => Ok(Some(renewed)),
             // The very one that is passed on already, as at the start.
-            Err(RenewalError::Succession(SuccessionError::NotHigher { .. })) if bytes == present.to_bytes() => {
+            Err(RenewalError::Succession(SuccessionError::NotHigher { .. }))
+                if bytes == present.to_bytes() =>
+            {
                 Ok(None)
             }
             Err(error) => Err(error.into()),

@@ -251,6 +251,11 @@ impl SignedSpec {
         Self { spec, signature }
     }
 
+    /// What it says, whoever signed it.
+    pub fn claimed(&self) -> Result<ChainSpec, wire::DecodeError> {
+        wire::decode(&self.spec, MAX_SPEC_BYTES)
+    }
+
     /// The bytes to store.
     pub fn to_bytes(&self) -> Vec<u8> {
         wire::encode(self)

@@ -27,7 +27,8 @@ use windlass_protocol::record::{
 };
 use windlass_protocol::route::{Route, SignedRoute, verify_route};
 use windlass_protocol::slot::Slot;
-use windlass_protocol::{Address, B256, DeviceId, Name, SecretKey, Service, wire};
+use windlass_protocol::spec::VerifiedSpec;
+use windlass_protocol::{Address, B256, Bytes, DeviceId, Name, SecretKey, Service, wire};
 
 const TARGET: u8 = 0x21;
 const CALLER: u8 = 0x22;

@@ -48,11 +48,9 @@ impl Store {
                 );
                 self.claim(spec, access)
             }
-            Err(SuccessionError::NotHigher { present, offered }) => Err(StoreError::OlderSpec {
-                path: self.path.clone(),
-                found: present,
-                configured: offered,
-            }),
+            Err(SuccessionError::NotHigher { present, offered }) => {
+                Err(StoreError::OlderSpec { path: self.path.clone(), found: present, configured: offered })
+            }
             Err(why) => Err(other(Some(why))),
         }
     }
@@ -109,7 +107,9 @@ mod tests {
         // From then on the older one is refused, in words.
         for lower in [1, 2] {
             let error = refused(directory.path(), &version(lower));
-            assert!(matches!(error, StoreError::OlderSpec { found: 3, configured, .. } if configured == lower));
+            assert!(
+                matches!(error, StoreError::OlderSpec { found: 3, configured, .. } if configured == lower)
+            );
             assert!(error.to_string().contains("version 3"), "{error}");
         }
         drop(Store::open(directory.path(), &version(3)).unwrap());
@@ -131,7 +131,10 @@ mod tests {
                 change(spec);
             });
             let error = refused(directory.path(), &other);
-            assert!(matches!(error, StoreError::OtherSpec { .. }) && error.to_string().contains(word), "{error}");
+            assert!(
+                matches!(error, StoreError::OtherSpec { .. }) && error.to_string().contains(word),
+                "{error}"
+            );
         }
         // The same terms by another publisher.
         let spec = ChainSpec { version: 2, ..(*version(1)).clone() };
@@ -146,7 +149,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         drop(Store::open(directory.path(), &version(1)).unwrap());
         let (twin, _) = testing::spec_with(3, |spec| spec.date = 1);
-        assert!(matches!(refused(directory.path(), &twin), StoreError::OlderSpec { found: 1, configured: 1, .. }));
+        assert!(matches!(
+            refused(directory.path(), &twin),
+            StoreError::OlderSpec { found: 1, configured: 1, .. }
+        ));
     }
 
     #[test]

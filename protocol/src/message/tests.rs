@@ -42,6 +42,7 @@ const GOLDEN: [&str; 26] = [
     "open, granted 8e87b2a076a1afbe6a787531cb86380e60b3da84b0fa7be36f63945c0fc2245b",
     "chain spec 5df1316c9e5f0f92728c1cdc344e34c7b5d6dc424f2561a82232d06cdb151c34",
     "signed spec e47aaedeb48e8cc4a37fc3da909b6e3644ca24af5f768a32c310836889a2bd27",
+    "renewal 4fc306dee8099a2b2c79089061080f877d3c107601d51f475293b0f31a8b4d53",
     "question 0f9ab5d57404861f22ad3cd2197d60ed1e0690abe074a7a7724d2b13d67e9416",
     "question 696b3b76d060adfc0f075b889060568704c07ff730fa73afbfc4ad28b16eeb07",
     "question 827f1f00af8ab37346199e768fc7575a0c4dd5319bdc1602ace30bebe9a697f4",
@@ -52,6 +53,7 @@ const GOLDEN: [&str; 26] = [
     "question 93a087a8824a89151527d13cff0bfc8abedecf36279b3bbf9acb18cc4f53895e",
     "question 7610a96cbabd04ae0fde3a6ce57066c17e6c1cb33b697cc1ac80948cae5105c4",
     "question 9f8737f4898370b4de4a7544ade0bfdfa2e4db9312249bdfef8ea9341ee6e25f",
+    "question 58f64fa7cebd30803f12e7088da43b40e870a4e4e9694736c6a5ba81338bd0b2",
 ];
 
 const WHO: DeviceId = DeviceId(Address::repeat_byte(0xab));

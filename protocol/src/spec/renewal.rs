@@ -187,6 +187,7 @@ mod tests {
     use super::super::{ContractPin, FinalityRule, Fraction, SignedSpec};
     use super::*;
     use alloc::format;
+    use alloc::string::ToString;
     use alloc::vec;
     use alloy_primitives::Address;
 
@@ -228,7 +229,8 @@ mod tests {
         (Fixed::Contracts, |spec| spec.contracts.registry.address = Address::ZERO),
         (Fixed::Contracts, |spec| spec.contracts.registry.code_hash = B256::repeat_byte(9)),
         (Fixed::Contracts, |spec| {
-            spec.contracts.settlement = ContractPin { address: Address::ZERO, code_hash: B256::repeat_byte(1) };
+            spec.contracts.settlement =
+                ContractPin { address: Address::ZERO, code_hash: B256::repeat_byte(1) };
         }),
         (Fixed::DeployBlock, |spec| spec.deploy_block += 1),
         (Fixed::HeadInterval, |spec| spec.head_interval = 2),
@@ -269,10 +271,7 @@ mod tests {
         let older = verified(&example());
         let present = older.date;
         let earlier = verified(&ChainSpec { date: present - 1, ..renewed() });
-        assert_eq!(
-            earlier.succeeds(&older),
-            Err(SuccessionError::Earlier { present, offered: present - 1 })
-        );
+        assert_eq!(earlier.succeeds(&older), Err(SuccessionError::Earlier { present, offered: present - 1 }));
         assert_eq!(verified(&ChainSpec { date: present, ..renewed() }).succeeds(&older), Ok(()));
     }
 
