@@ -23,10 +23,15 @@ pub fn repository() -> &'static Path {
 
 /// Says that a test can't run here, or fails it where nothing may be skipped unseen.
 pub fn skip(why: &str) -> anyhow::Result<()> {
+    skip_for(why, "run make peers")
+}
+
+/// The same with another way to mend it.
+pub fn skip_for(why: &str, remedy: &str) -> anyhow::Result<()> {
     if std::env::var("CI").is_ok_and(|ci| ci == "true") {
-        bail!("{why}; run make peers");
+        bail!("{why}; {remedy}");
     }
-    eprintln!("skipped: {why}; run make peers");
+    eprintln!("skipped: {why}; {remedy}");
     Ok(())
 }
 
