@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -95,7 +95,7 @@ impl Windlass {
 pub struct Running {
     what: String,
     child: Child,
-    _stdin: Option<ChildStdin>,
+    stdin: Option<ChildStdin>,
     events: mpsc::Receiver<Value>,
     errors: mpsc::Receiver<Value>,
 }
@@ -113,7 +113,7 @@ impl Running {
         let stdout = child.stdout.take().context("stdout is piped")?;
         let stderr = child.stderr.take().context("stderr is piped")?;
         let stdin = child.stdin.take();
-        Ok(Self { what, child, _stdin: stdin, events: lines(stdout), errors: lines(stderr) })
+        Ok(Self { what, child, stdin, events: lines(stdout), errors: lines(stderr) })
     }
 
     /// The next line on standard output for which `wanted` holds.
@@ -146,6 +146,13 @@ impl Running {
     /// The next line on standard output, or `None` when it has ended.
     pub async fn next(&mut self) -> Option<Value> {
         self.events.recv().await
+    }
+
+    /// Writes a line to its standard input, which stays open until it ends.
+    pub async fn tell(&mut self, line: &str) -> anyhow::Result<()> {
+        let stdin = self.stdin.as_mut().context("stdin is piped")?;
+        stdin.write_all(format!("{line}\n").as_bytes()).await?;
+        Ok(stdin.flush().await?)
     }
 
     /// Its process id, while it runs.
