@@ -8,7 +8,7 @@ use super::record::Record;
 use crate::chain::DEV_ACCOUNTS;
 use crate::directory::{Claim, Mark};
 use std::fs;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -36,6 +36,8 @@ pub(super) struct Files {
     directory: PathBuf,
     nodes: Vec<KeyAddress>,
     record: Record,
+    /// Where each node listens.
+    hosts: Vec<Vec<IpAddr>>,
     /// Whether somebody else wants the folder afterwards.
     kept: bool,
     /// Keeps a folder that is kept to this process.
@@ -75,6 +77,7 @@ impl Files {
             directory,
             nodes: Vec::new(),
             record: Record { nodes, ports: vec![None; nodes], ..Record::default() },
+            hosts: Vec::new(),
             kept: false,
             _claim: None,
             _temporary: Some(made),
@@ -96,7 +99,16 @@ impl Files {
             let found = record.rpc_url.unwrap_or_else(|| "the embedded one".to_owned());
             return Err(NetworkError::OtherChain { directory, found });
         }
-        Ok(Self { directory, nodes: Vec::new(), record, kept: true, _claim: Some(claim), _temporary: None })
+        let hosts = Vec::new();
+        Ok(Self {
+            directory,
+            nodes: Vec::new(),
+            record,
+            hosts,
+            kept: true,
+            _claim: Some(claim),
+            _temporary: None,
+        })
     }
 
     fn make(&mut self, nodes: usize) -> Result<(), NetworkError> {
@@ -194,7 +206,28 @@ impl Files {
     /// The port for a node to listen on: the one it had, unless somebody took it meanwhile.
     fn port(&self, index: usize) -> u16 {
         let port = self.record.ports.get(index).copied().flatten().unwrap_or_default();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() { port } else { 0 }
+        let free = |host: &IpAddr| TcpListener::bind((*host, port)).is_ok();
+        if self.hosts(index).iter().all(free) { port } else { 0 }
+    }
+
+    /// Says where nodes listen, in turn.
+    pub(super) fn place(&mut self, hosts: Vec<Vec<IpAddr>>) {
+        self.hosts = hosts;
+    }
+
+    fn hosts(&self, index: usize) -> Vec<IpAddr> {
+        let turn = index % self.hosts.len().max(1);
+        self.hosts.get(turn).cloned().unwrap_or_else(|| vec![Ipv4Addr::LOCALHOST.into()])
+    }
+
+    /// The multiaddrs for a node to listen on.
+    fn listen(&self, index: usize) -> Vec<String> {
+        let port = self.port(index);
+        let multiaddr = |host: &IpAddr| match host {
+            IpAddr::V4(host) => format!("/ip4/{host}/tcp/{port}"),
+            IpAddr::V6(host) => format!("/ip6/{host}/tcp/{port}"),
+        };
+        self.hosts(index).iter().map(multiaddr).collect()
     }
 
     pub(super) fn write_node_config(
@@ -205,7 +238,6 @@ impl Files {
         publisher: KeyAddress,
     ) -> Result<PathBuf, NetworkError> {
         let name = format!("node-{}", index + 1);
-        let port = self.port(index);
         let config = [
             entry("data_dir", &self.directory.join(&name)),
             entry("key_file", &self.key(&name)),
@@ -213,7 +245,7 @@ impl Files {
             entry("spec_file", &self.spec()),
             format!("publisher = \"{publisher}\""),
             format!("providers = [\"{rpc_url}\"]"),
-            format!("listen = [\"/ip4/127.0.0.1/tcp/{port}\"]"),
+            format!("listen = {}", list(&self.listen(index))),
             format!("peers = {}", list(peers)),
             "admin = \"127.0.0.1:0\"".to_owned(),
         ];
