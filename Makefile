@@ -65,7 +65,7 @@ peers: ## other people's chain and clients, pinned, for the tests that compare w
 	@tests/interop/install.sh
 
 embedded: setup ## the smallest device, as small as it is released, and its size
-	$(CARGO) build --locked --release -p windlass-client --example embedded
+	$(CARGO) build --locked --release -p windlass-client --no-default-features --example embedded
 	@ls -l "$(CARGO_TARGET_DIR)/release/examples/embedded"
 
 interop: build contracts peers ## the embedded chain beside anvil, and used by other people's clients; part of test

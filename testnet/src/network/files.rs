@@ -8,7 +8,7 @@ use super::record::Record;
 use crate::chain::DEV_ACCOUNTS;
 use crate::directory::{Claim, Mark};
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -184,17 +184,32 @@ impl Files {
         if self.kept { self.record.write(&self.directory) } else { Ok(()) }
     }
 
-    /// Remembers the port of a multiaddr, so that a node is found again where it was.
-    pub(super) fn keep_port(&mut self, index: usize, multiaddr: &str) -> Result<(), NetworkError> {
-        let port = multiaddr.split('/').skip_while(|part| *part != "tcp").nth(1);
-        let port = port.and_then(|port| port.parse().ok());
-        self.note(|record| record.ports[index] = port)
+    /// Remembers the ports of a node's multiaddrs, so that it is found again where it was.
+    pub(super) fn keep_ports(&mut self, index: usize, multiaddrs: &[String]) -> Result<(), NetworkError> {
+        let port = |kind: &str| {
+            let after = |multiaddr: &String| {
+                multiaddr.split('/').skip_while(|part| *part != kind).nth(1)?.parse().ok()
+            };
+            multiaddrs.iter().find_map(after)
+        };
+        let (tcp, udp) = (port("tcp"), port("udp"));
+        self.note(|record| {
+            record.ports[index] = tcp;
+            record.udp_ports.resize(record.ports.len(), None);
+            record.udp_ports[index] = udp;
+        })
     }
 
     /// The port for a node to listen on: the one it had, unless somebody took it meanwhile.
     fn port(&self, index: usize) -> u16 {
         let port = self.record.ports.get(index).copied().flatten().unwrap_or_default();
         if TcpListener::bind(("127.0.0.1", port)).is_ok() { port } else { 0 }
+    }
+
+    /// The same of UDP, for QUIC.
+    fn udp_port(&self, index: usize) -> u16 {
+        let port = self.record.udp_ports.get(index).copied().flatten().unwrap_or_default();
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() { port } else { 0 }
     }
 
     pub(super) fn write_node_config(
@@ -205,7 +220,7 @@ impl Files {
         publisher: KeyAddress,
     ) -> Result<PathBuf, NetworkError> {
         let name = format!("node-{}", index + 1);
-        let port = self.port(index);
+        let (port, udp_port) = (self.port(index), self.udp_port(index));
         let config = [
             entry("data_dir", &self.directory.join(&name)),
             entry("key_file", &self.key(&name)),
@@ -213,7 +228,7 @@ impl Files {
             entry("spec_file", &self.spec()),
             format!("publisher = \"{publisher}\""),
             format!("providers = [\"{rpc_url}\"]"),
-            format!("listen = [\"/ip4/127.0.0.1/tcp/{port}\"]"),
+            format!("listen = [\"/ip4/127.0.0.1/tcp/{port}\", \"/ip4/127.0.0.1/udp/{udp_port}/quic-v1\"]"),
             format!("peers = {}", list(peers)),
             "admin = \"127.0.0.1:0\"".to_owned(),
         ];
