@@ -31,6 +31,9 @@ pub const CLOCK_SLACK: u64 = 86_400;
 /// Between two walks that strangers' heads cause: anybody can make one up, and a genuine one is rare.
 pub const WALK_PAUSE: Duration = Duration::from_secs(1);
 
+/// Between two looks for a newer chain spec: each is a question to every node, and asked only where none is believed.
+pub const RENEW_PAUSE: Duration = Duration::from_secs(10);
+
 /// How long nodes that are behind, starting or busy are asked again: honest ones are a gossip round apart.
 pub const LAG_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -61,6 +64,12 @@ pub const JUDGING_PER_PEER: usize = 64;
 
 /// Accepted streams that one publication's owner hasn't taken yet; callers beyond are told `Busy`.
 pub const ACCEPT_QUEUE: usize = 64;
+
+/// Datagrams that wait to be sent over one stream; one more is lost.
+pub const DATAGRAM_QUEUE: usize = 256;
+
+/// Bytes of these: as much as a UDP socket buffers on common systems, and room for the longest datagram.
+pub const DATAGRAM_QUEUE_BYTES: usize = 128 * 1_024;
 
 /// Services published at a time.
 pub const PUBLICATIONS: usize = 64;

@@ -211,7 +211,7 @@ async fn newer_held(core: &Core, seq: u64) -> Option<u64> {
 
 /// Signs a route and publishes it to every node; true if all keep it.
 async fn publish(core: &Core, seq: u64, relays: &Relays, direct: &[Multiaddr]) -> bool {
-    let spec = &core.asker.verifier.spec;
+    let spec = core.asker.verifier.spec();
     let route = Route {
         chain_id: spec.chain_id,
         genesis_hash: spec.genesis_hash,
