@@ -172,12 +172,13 @@ impl Builder {
         let made = if spec.dev { spec.date.min(DEV_CLOCK) } else { spec.date };
         let time = Arc::new(Timekeeper::new(self.clock, made.saturating_sub(CLOCK_SLACK)));
         let guard = Guard::new(time.clone(), teller.clone());
+        let verifier = Arc::new(Verifier::new(spec, time, walked));
         let asker = Arc::new(Asker {
             control: control.clone(),
             pool,
             heads: Arc::new(Heads::new(highest)),
             guard: guard.clone(),
-            verifier: Arc::new(Verifier::new(spec, time, walked)),
+            verifier: verifier.clone(),
             walking: Default::default(),
             renewing: Default::default(),
             store: self.heads.clone(),
@@ -189,7 +190,7 @@ impl Builder {
         });
         let core = Arc::new(Core {
             asker,
-            warm: Arc::new(Warm::new(guard.clone(), self.max_age)),
+            warm: Arc::new(Warm::new(guard.clone(), verifier, self.max_age)),
             guard,
             book: Book::new(),
             network,

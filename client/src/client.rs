@@ -14,7 +14,7 @@ use crate::{
     open::{self, OpenError},
     publish::{self, Book, Publication, PublishError},
     reach::{self, Reach},
-    resolve::{ResolveError, Resolved},
+    resolve::{self, ResolveError, Resolved},
     stream::Stream,
     warm::Warm,
     watch,
@@ -143,9 +143,16 @@ impl Client {
         self.core.asker.vouched().await.map(|bundle| *bundle.head())
     }
 
-    /// Finds a device: its proven record, and the route it signed. Takes at most 13 s; cancel-safe.
+    /// Finds a device: its proven record, and the route it signed. What was proven before answers without a question while
+    /// it is fresh, for half of max_age, and nothing newer is known; and after one for the newest head, where the
+    /// registry's storage root held. Takes at most 13 s, twice that where a newer chain spec is needed first; cancel-safe.
     pub async fn resolve(&self, target: &Target) -> Result<Resolved, ResolveError> {
-        self.core.asker.resolve(target).await
+        resolve::resolve(&self.core, target).await
+    }
+
+    /// Forgets what was proven for earlier questions: the next ones are asked anew.
+    pub fn forget(&self) {
+        self.core.warm.clear();
     }
 
     /// What is proven of a device and still counts, without asking anybody; `None` if that is not enough. Never blocks.
@@ -153,10 +160,19 @@ impl Client {
         self.core.guard.known(target, self.core.asker.max_age)
     }
 
-    /// Has nodes prove what these questions lead to, all under one head. At most 16 questions and 24 slots
-    /// fit one answer: a larger one is declined by every node. Cancel-safe.
+    /// Has nodes prove what these questions lead to, all under one head; none asks for the newest head alone. At most 16
+    /// questions and 24 slots fit one answer: a larger one is declined by every node. The same questions again are
+    /// answered from what was proven, as in [`Client::resolve`]. Cancel-safe.
     pub async fn ask(&self, questions: Vec<Question>) -> Result<Answer, AskError> {
-        self.core.asker.ask(questions, |_, _| Ok(())).await.map(|((), answer)| answer)
+        if questions.is_empty() {
+            return self.core.asker.ask(questions, |_, _| Ok(())).await.map(|((), answer)| answer);
+        }
+        if let Some((_, answer)) = self.core.proven_before(&questions).await? {
+            return Ok(answer);
+        }
+        let ((), answer) = self.core.asker.ask(questions.clone(), |_, _| Ok(())).await?;
+        self.core.warm.keep(&questions, None, answer.clone(), false);
+        Ok(answer)
     }
 
     /// Opens a service on a device: by the time it returns both ends have proven who they are and that they
