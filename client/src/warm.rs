@@ -35,10 +35,13 @@ pub(crate) struct Warm {
     max_age: u64,
 }
 
+/// An answer, and the route that came with it, as long as it lasts.
+pub(crate) type Proven = (Option<VerifiedRoute>, Answer);
+
 /// What is kept of some questions.
 pub(crate) enum Lookup {
-    /// It still holds; the route, as long as it lasts.
-    Holds(Option<VerifiedRoute>, Answer),
+    /// It still holds.
+    Holds(Box<Proven>),
     /// Nothing newer is known of any of it, but it is too old: a newer head may do.
     Old,
     /// Nothing, or nothing that still holds.
@@ -48,17 +51,15 @@ pub(crate) enum Lookup {
 impl Core {
     /// What was proven for these questions before and still holds. Where it is only too old, the newest head is asked for,
     /// with the registry's account proven under it: where the storage root held, so did all of it.
-    pub(crate) async fn proven_before(
-        &self,
-        questions: &[Question],
-    ) -> Result<Option<(Option<VerifiedRoute>, Answer)>, AskError> {
+    pub(crate) async fn proven_before(&self, questions: &[Question]) -> Result<Option<Proven>, AskError> {
         match self.warm.find(questions) {
-            Lookup::Holds(route, answer) => return Ok(Some((route, answer))),
+            Lookup::Holds(proven) => return Ok(Some(*proven)),
             Lookup::Nothing => return Ok(None),
             Lookup::Old => {}
         }
         let ((), head) = self.asker.ask(Vec::new(), |_, _| Ok(())).await?;
-        let Lookup::Holds(route, mut answer) = self.warm.find(questions) else { return Ok(None) };
+        let Lookup::Holds(proven) = self.warm.find(questions) else { return Ok(None) };
+        let (route, mut answer) = *proven;
         answer.provenance = Provenance { source: Source::Revalidated, ..head.provenance };
         Ok(Some((route, answer)))
     }
@@ -90,7 +91,7 @@ impl Warm {
             let (route, mut answer) = (entry.route.clone().filter(lasts), entry.answer.clone());
             drop(kept);
             self.date(&mut answer, asked.elapsed());
-            return Lookup::Holds(route, answer);
+            return Lookup::Holds(Box::new((route, answer)));
         }
         // Its age apart, nothing speaks against it.
         if self.guard.holds(&entry.answer.bundle, u64::MAX) {
