@@ -9,7 +9,7 @@ use crate::{
     guard::{Guard, Known, Own},
     heads::{self, HeadStore, Walked},
     keep,
-    limits::{INBOUND_QUEUE, PUBLISH_DEADLINE, RESERVATIONS, SHUTDOWN, WATCHED_NODES},
+    limits::{INBOUND_QUEUE, Limits, PUBLISH_DEADLINE, SHUTDOWN},
     network::Network,
     open::{self, OpenError},
     publish::{self, Book, Publication, PublishError},
@@ -57,10 +57,10 @@ pub(crate) fn start_tasks(
         stop.clone(),
     ));
     tasks.spawn(keep::keep(asker.clone(), core.warm.clone(), stop.clone()));
-    for _ in 0..WATCHED_NODES.min(asker.pool.len()) {
+    for _ in 0..core.limits.watched_nodes.min(asker.pool.len()) {
         tasks.spawn(watch::seat(core.clone(), stop.clone()));
     }
-    for _ in 0..RESERVATIONS.min(asker.pool.len()) {
+    for _ in 0..core.limits.reservations.min(asker.pool.len()) {
         tasks.spawn(reach::seat(core.clone(), stop.clone()));
     }
     tasks.spawn(reach::herald(core.clone(), stop.clone()));
@@ -83,6 +83,7 @@ pub(crate) struct Core {
     pub(crate) own: DeviceId,
     pub(crate) key: SecretKey,
     pub(crate) direct: bool,
+    pub(crate) limits: Limits,
 }
 
 impl Core {
@@ -119,6 +120,13 @@ impl Client {
     /// The chain spec in use: the one that was given, or a newer version of it that the same publisher signed.
     pub fn spec(&self) -> Arc<VerifiedSpec> {
         self.core.asker.verifier.spec()
+    }
+
+    /// Asks the nodes now for a newer version of the chain spec, whether or not the present one is too old; true if one was
+    /// adopted. Looks at most once in 10 s. Cancel-safe.
+    pub async fn renew_spec(&self) -> Result<bool, AskError> {
+        self.core.asker.warm_up().await?;
+        Ok(self.core.asker.renew().await)
     }
 
     /// The latest committee known, and the epochs it is known to be in office for: as far as the answers so far led.

@@ -13,7 +13,6 @@ pub(crate) use rule::{Own, Rule};
 use crate::{
     clock::Clock,
     events::{Event, Teller},
-    limits::LIVE_STREAMS,
     stream::{Ended, Pipe},
 };
 use libp2p::PeerId;
@@ -64,6 +63,8 @@ pub(crate) struct Guard {
     state: Mutex<State>,
     clock: Arc<dyn Clock>,
     teller: Teller,
+    /// Streams that may live at a time.
+    most: usize,
     /// Counts changes of the set of slots to watch.
     interest: watch::Sender<u64>,
     /// Something is due earlier than before.
@@ -71,9 +72,9 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    pub(crate) fn new(clock: Arc<dyn Clock>, teller: Teller) -> Arc<Self> {
+    pub(crate) fn new(clock: Arc<dyn Clock>, teller: Teller, most: usize) -> Arc<Self> {
         let state = Mutex::new(State::default());
-        Arc::new(Self { state, clock, teller, interest: watch::Sender::new(0), due: Notify::new() })
+        Arc::new(Self { state, clock, teller, most, interest: watch::Sender::new(0), due: Notify::new() })
     }
 
     /// Takes in proven slots, and ends the streams that they no longer allow.
@@ -165,7 +166,7 @@ impl Guard {
         let now = self.clock.unix_seconds();
         let id = {
             let mut state = self.lock();
-            if state.stopped || state.live.len() >= LIVE_STREAMS {
+            if state.stopped || state.live.len() >= self.most {
                 return Err(Refusal::Busy);
             }
             let authorisation = rule.judge(&state.evidence, now)?;
@@ -195,7 +196,7 @@ impl Guard {
     /// Whether another stream could live.
     pub(crate) fn has_room(&self) -> bool {
         let state = self.lock();
-        !state.stopped && state.live.len() < LIVE_STREAMS
+        !state.stopped && state.live.len() < self.most
     }
 
     /// Keeps slots watched and fresh until the result is dropped.

@@ -82,6 +82,7 @@ pub use fresh::Warmth;
 pub use guard::{Authorization, Known};
 pub use heads::{HeadStore, HighestHead, MemoryHeadStore, Walked};
 pub use libp2p::{Multiaddr, PeerId};
+pub use limits::Limits;
 pub use open::{OpenError, OpenStage};
 pub use pool::NodeError;
 pub use publish::{Publication, PublishError};

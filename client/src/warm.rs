@@ -8,7 +8,7 @@ use crate::{
     ask::{Answer, AskError, Provenance, Source},
     client::Core,
     guard::{Guard, Held},
-    limits::{WARM_ANSWERS, WARM_FOR},
+    limits::WARM_FOR,
     verifier::Verifier,
 };
 use std::{
@@ -33,6 +33,8 @@ pub(crate) struct Warm {
     guard: Arc<Guard>,
     verifier: Arc<Verifier>,
     max_age: u64,
+    /// Answers that may be kept at a time.
+    most: usize,
 }
 
 /// An answer, and the route that came with it, as long as it lasts.
@@ -66,8 +68,8 @@ impl Core {
 }
 
 impl Warm {
-    pub(crate) fn new(guard: Arc<Guard>, verifier: Arc<Verifier>, max_age: u64) -> Self {
-        Self { kept: Mutex::default(), guard, verifier, max_age }
+    pub(crate) fn new(guard: Arc<Guard>, verifier: Arc<Verifier>, max_age: u64, most: usize) -> Self {
+        Self { kept: Mutex::default(), guard, verifier, max_age, most }
     }
 
     /// What was proven for these questions, if it still holds. Half of what evidence may count for: whoever is shown it as a
@@ -139,7 +141,7 @@ impl Warm {
         let entry = Kept { questions: questions.to_vec(), route, answer, used: Instant::now(), held };
         let mut kept = self.lock();
         let oldest = (0..kept.len()).min_by_key(|place| kept[*place].used);
-        let left = oldest.filter(|_| kept.len() >= WARM_ANSWERS).map(|place| kept.swap_remove(place));
+        let left = oldest.filter(|_| kept.len() >= self.most).map(|place| kept.swap_remove(place));
         kept.push(entry);
         drop(kept);
         drop(left);

@@ -6,6 +6,7 @@ mod cold;
 mod datagrams;
 mod endings;
 mod fake_node;
+mod limits;
 mod renewal;
 mod resolution;
 mod staples;
