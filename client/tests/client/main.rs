@@ -4,7 +4,9 @@
 
 mod cold;
 mod datagrams;
+mod endings;
 mod fake_node;
+mod limits;
 mod renewal;
 mod resolution;
 mod staples;
