@@ -34,6 +34,9 @@ pub const CLOCK_SLACK: u64 = 86_400;
 /// Between two walks that strangers' heads cause: anybody can make one up, and a genuine one is rare.
 pub const WALK_PAUSE: Duration = Duration::from_secs(1);
 
+/// Between two looks for a newer chain spec: each is a question to every node, and asked only where none is believed.
+pub const RENEW_PAUSE: Duration = Duration::from_secs(10);
+
 /// How long nodes that are behind, starting or busy are asked again: honest ones are a gossip round apart.
 pub const LAG_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -64,6 +67,12 @@ pub const JUDGING_PER_PEER: usize = 64;
 
 /// Accepted streams that one publication's owner hasn't taken yet; callers beyond are told `Busy`.
 pub const ACCEPT_QUEUE: usize = 64;
+
+/// Datagrams that wait to be sent over one stream; one more is lost.
+pub const DATAGRAM_QUEUE: usize = 256;
+
+/// Bytes of these: as much as a UDP socket buffers on common systems, and room for the longest datagram.
+pub const DATAGRAM_QUEUE_BYTES: usize = 128 * 1_024;
 
 /// Services published at a time.
 pub const PUBLICATIONS: usize = 64;
@@ -136,6 +145,37 @@ pub const COMMANDS: usize = 64;
 
 /// Time for all tasks to end at shutdown; what is left then is aborted.
 pub const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// Devices that were let in through a relay and wait to be invited to a direct way; beyond, they stay relayed until their
+/// next stream.
+pub const INVITATIONS: usize = 256;
+
+/// Direct ways being tried at a time, as the inviting and as the answering side.
+pub const PUNCHES: usize = 32;
+
+/// Nodes asked where they see this device; two that disagree show a network that gives each destination another port.
+pub const OBSERVERS: usize = 2;
+
+/// How long their word counts: routers keep a mapping for at least as long.
+pub const OBSERVED_FOR: Duration = Duration::from_secs(20);
+
+/// Time to begin listening, and for a node to say where it sees this device.
+pub const LISTEN_WITHIN: Duration = Duration::from_secs(1);
+
+/// How much later than an invitation the word may come that this device was let in; both are under way at once.
+pub const AUTHORISED_WITHIN: Duration = Duration::from_secs(3);
+
+/// Time for two devices to agree on a moment, and then for their dials.
+pub const PUNCH_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Attempts without a pause; then the owner is told.
+pub const PUNCH_ROUNDS: u32 = 3;
+
+/// Pause after these, doubled each time.
+pub const PUNCH_PAUSE: Duration = Duration::from_secs(60);
+
+/// The longest such pause: networks change, and a minute of it a day costs little.
+pub const PUNCH_PAUSE_LONGEST: Duration = Duration::from_secs(1800);
 
 /// Time for connections to send their last bytes at shutdown; twice, the relayed ones going first.
 pub const DRAIN: Duration = Duration::from_secs(1);

@@ -62,6 +62,9 @@ pub enum OpenError {
         /// What is proven.
         denial: Denial,
     },
+    /// Streams are opened to services of streams, datagrams to those of datagrams.
+    #[error("{0} carries {carried}: open it as such", carried = carried(*.0))]
+    OtherTransport(Service),
     /// The caller is enrolled nowhere, and the service is not public.
     #[error("device {device} is not registered")]
     NotRegistered {
@@ -235,6 +238,14 @@ impl OpenError {
     }
 }
 
+/// What a service carries, in words.
+pub(crate) fn carried(service: Service) -> &'static str {
+    match service {
+        Service::Stream(_) => "streams",
+        Service::Datagram(_) => "datagrams",
+    }
+}
+
 /// Resolves, dials, proves and is let in, or says why not.
 pub(crate) async fn open(core: &Core, target: &Target, service: Service) -> Result<Stream, OpenError> {
     if let Some((found, bundle)) = core.warm.find(target, service) {
@@ -359,12 +370,15 @@ impl Attempt<'_> {
                 return Err(OpenError::Refused { device, service: self.service, code, refusal: None });
             }
         }
-        let path: Path = stream.path();
+        let (path, connection): (Path, _) = (stream.path(), stream.connection());
         let pipe = Pipe::new(stream);
         let own = enrolled.then_some(self.core.own());
         let rule = Rule::Outbound { target: device, key, own, max_age: self.core.asker.max_age };
         let admission =
             self.core.guard.admit(pipe.clone(), rule).map_err(|refusal| self.refused(refusal, device))?;
+        if path.is_relayed() {
+            self.core.direct_ways.was_let_in(connection);
+        }
         Ok(Stream::new(pipe, admission, (device, key), self.service, path))
     }
 }

@@ -9,9 +9,9 @@ use crate::{
     backoff::Backoff,
     client::Core,
     clock::Clock,
+    direct::named,
     limits::{
-        DIRECT_ADDRESSES, NODE_DEADLINE, RELAY_BYTES, RELAY_MULTIADDR_BYTES, RELAY_MULTIADDRS,
-        RESERVE_DEADLINE, ROUTE_TTL,
+        NODE_DEADLINE, RELAY_BYTES, RELAY_MULTIADDR_BYTES, RELAY_MULTIADDRS, RESERVE_DEADLINE, ROUTE_TTL,
     },
     network::Reserved,
     pool::{Node, Purpose, is_quic},
@@ -217,7 +217,7 @@ async fn newer_held(core: &Core, seq: u64) -> Option<u64> {
 
 /// Signs a route and publishes it to every node; true if all keep it.
 async fn publish(core: &Core, seq: u64, relays: &Relays, direct: &[Multiaddr]) -> bool {
-    let spec = &core.asker.verifier.spec;
+    let spec = core.asker.verifier.spec();
     let route = Route {
         chain_id: spec.chain_id,
         genesis_hash: spec.genesis_hash,
@@ -226,7 +226,7 @@ async fn publish(core: &Core, seq: u64, relays: &Relays, direct: &[Multiaddr]) -
         issued_at: core.asker.verifier.now(),
         ttl: ROUTE_TTL,
         relays: relays.values().flatten().map(|relay| Bytes::from(relay.to_vec())).collect(),
-        direct: direct.iter().take(DIRECT_ADDRESSES).map(|direct| Bytes::from(direct.to_vec())).collect(),
+        direct: named(core, direct).iter().map(|direct| Bytes::from(direct.to_vec())).collect(),
     };
     let request = wire::encode(&RouteRequest::Publish(SignedRoute::sign(&route, &core.key)));
     let nodes = core.asker.pool.ranked();

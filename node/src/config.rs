@@ -105,6 +105,8 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// The verified chain spec.
     pub spec: VerifiedSpec,
+    /// Where it was read from, and where a renewed one will lie.
+    pub spec_file: PathBuf,
     /// JSON-RPC URLs, asked in this order.
     pub providers: Vec<String>,
     /// Where to listen.
@@ -157,6 +159,7 @@ impl NodeConfig {
                 place.wrong("admin", format!("{:?} is no socket address such as 127.0.0.1:9090", file.admin))
             })?,
             poll_interval: poll_interval(file.poll_interval_ms, spec.dev),
+            spec_file: place.file(&file.spec_file),
             relay: file.relay.settings().map_err(|reason| place.wrong("relay", reason))?,
             spec,
         };

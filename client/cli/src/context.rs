@@ -11,7 +11,7 @@ use crate::profile::{Places, Profile, ProfileError, variable};
 use crate::state::read_bounded;
 use std::path::{Path, PathBuf};
 use windlass_client::{
-    Client, DeviceId, KeyAddress, Multiaddr, SecretKey, StartError, VerifiedSpec, verify_spec,
+    Client, DeviceId, HeadStore, KeyAddress, Multiaddr, SecretKey, StartError, VerifiedSpec, verify_spec,
 };
 use windlass_keyfile::{generate, read};
 use windlass_protocol::spec::{ChainSpec, MAX_SPEC_BYTES};
@@ -82,6 +82,16 @@ impl Context {
         verify_spec(&bytes, publisher).map_err(|error| failed(error.to_string()))
     }
 
+    /// The newest chain spec known here: the one stated, or a later version of it that a node brought before.
+    pub(crate) fn newest_spec(&self) -> Result<VerifiedSpec, Failure> {
+        let stated = self.spec()?;
+        let Some(folder) = self.profile.state_dir() else { return Ok(stated) };
+        let failed = |error: &dyn std::fmt::Display| Failure::fault("state", error);
+        let kept = HeadFiles::new(folder).load_spec(stated.network()).map_err(|error| failed(&error))?;
+        let kept = kept.map(|bytes| verify_spec(&bytes, stated.publisher())).transpose()?;
+        Ok(kept.filter(|kept| kept.succeeds(&stated).is_ok()).unwrap_or(stated))
+    }
+
     /// The RPC URL.
     pub(crate) fn rpc(&self) -> Result<&str, Failure> {
         self.profile.rpc.as_deref().ok_or_else(|| missing("RPC URL", "--rpc URL", "rpc"))
@@ -145,6 +155,9 @@ impl Context {
         }
         if let Some(seconds) = self.profile.max_age {
             builder = builder.max_age(seconds);
+        }
+        if let Some(punch) = self.profile.punch {
+            builder = builder.punch(punch);
         }
         Ok(builder.start().await?)
     }

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod cold;
+mod datagrams;
+mod direct;
 mod fake_node;
+mod renewal;
 mod resolution;
 mod staples;
 mod streams;

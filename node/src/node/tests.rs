@@ -45,6 +45,7 @@ impl World {
         NodeConfig {
             data_dir: self.folder(index).to_owned(),
             spec: self.spec.clone(),
+            spec_file: self.folder(index).join("chain.spec"),
             providers: vec![self.rpc.url.clone()],
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
             external: Vec::new(),

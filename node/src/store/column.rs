@@ -13,7 +13,7 @@ pub(super) const SCHEMA: u64 = 1;
 /// A column family.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Family {
-    /// Schema, spec hash, cursor, floor.
+    /// Schema, chain spec, cursor, floor.
     Meta,
     /// Number → header RLP of recent final blocks.
     Header,
@@ -139,6 +139,24 @@ one_entry! {
     /// The hash of the chain spec that the directory belongs to.
     SpecHash, Family::Meta, b"spec", Word
 }
+/// The signed chain spec that the directory belongs to, as its publisher signed it.
+pub struct SpecBytes;
+
+impl Column for SpecBytes {
+    const FAMILY: Family = Family::Meta;
+    type Key = ();
+    type Value = Bytes;
+    fn key((): &()) -> Vec<u8> {
+        b"signed spec".to_vec()
+    }
+    fn encode(value: &Bytes) -> Vec<u8> {
+        value.to_vec()
+    }
+    fn decode(bytes: &[u8]) -> Option<Bytes> {
+        Some(Bytes::copy_from_slice(bytes))
+    }
+}
+
 one_entry! {
     /// The last final block that the mirror holds.
     Cursor, Family::Meta, b"cursor", Position

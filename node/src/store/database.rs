@@ -1,7 +1,8 @@
 //! Opening the data directory, point reads, scans, and batches that are written whole or not at all.
 
-use super::column::{self, Column, Family, SCHEMA, Schema, Word};
-use super::{Cursor, Fault, Faults, Floor, KeptRoute, Position, Routes, SpecHash, Tail, TailBlock};
+use super::column::{self, Column, Family, SCHEMA};
+use super::owner::Access;
+use super::{Cursor, Fault, Faults, Floor, KeptRoute, Position, Routes, Tail, TailBlock};
 use rocksdb::{
     BoundColumnFamily, DB, DBCompressionType, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
 };
@@ -30,9 +31,9 @@ pub enum StoreError {
         /// Its schema.
         found: u64,
     },
-    /// Of another chain spec.
+    /// Of another chain spec, of which the configured one is no renewal.
     #[error(
-        "data_dir {} belongs to chain spec {found}, the configured one is {configured}: use the spec it was made with, or another data_dir{LOSES}",
+        "data_dir {} belongs to chain spec {found}, the configured one is {configured}{why}: use the spec it was made with, a renewal of it, or another data_dir{LOSES}",
         .path.display()
     )]
     OtherSpec {
@@ -42,6 +43,21 @@ pub enum StoreError {
         found: B256,
         /// The spec in the configuration.
         configured: B256,
+        /// What makes it another, as far as it is known.
+        why: String,
+    },
+    /// A renewed spec has it already.
+    #[error(
+        "data_dir {} was opened with version {found} of the chain spec, the configured one is version {configured}: use the newest one, which only a higher version replaces",
+        .path.display()
+    )]
+    OlderSpec {
+        /// The directory.
+        path: PathBuf,
+        /// The version it was opened with.
+        found: u64,
+        /// The version in the configuration.
+        configured: u64,
     },
     /// The disk failed, is full, or the files are damaged.
     #[error("data_dir {}: {source}: {}", .path.display(), advice(.source))]
@@ -84,7 +100,7 @@ pub struct StoreSize {
 /// The open data directory.
 pub struct Store {
     db: DB,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// The registry's storage trie.
     pub(super) trie: TrieId,
     /// From here up the mirror can be read; raised before anything below is deleted.
@@ -96,12 +112,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a data directory, or makes one, for the mirror of one chain spec. Reads and creates files:
+    /// Opens a data directory, or makes one, for the mirror of one network, and takes over one that
+    /// was made under an older version of its spec. Reads and creates files:
     /// call it where blocking is allowed.
     pub fn open(path: &Path, spec: &VerifiedSpec) -> Result<Self, StoreError> {
         let families = Family::ALL.map(|family| (family.name(), family_options(family)));
         let db = DB::open_cf_with_opts(&options(), path, families).map_err(|source| refused(path, source))?;
-        Self::over(db, path, spec)
+        Self::over(db, path, spec, Access::Write)
     }
 
     /// Opens a data directory for reading only, also while a node runs on it: what it held at this moment.
@@ -109,10 +126,10 @@ impl Store {
         let names = Family::ALL.map(Family::name);
         let db = DB::open_cf_for_read_only(&Options::default(), path, names, false)
             .map_err(|source| refused(path, source))?;
-        Self::over(db, path, spec)
+        Self::over(db, path, spec, Access::Read)
     }
 
-    fn over(db: DB, path: &Path, spec: &VerifiedSpec) -> Result<Self, StoreError> {
+    fn over(db: DB, path: &Path, spec: &VerifiedSpec, access: Access) -> Result<Self, StoreError> {
         let store = Self {
             db,
             path: path.to_owned(),
@@ -121,31 +138,11 @@ impl Store {
             wanted: AtomicU64::new(0),
             generation: AtomicU64::new(0),
         };
-        store.check_owner(spec)?;
+        store.check_owner(spec, access)?;
         let floor = store.get::<Floor>(&())?.unwrap_or(0);
         store.floor.store(floor, Ordering::SeqCst);
         store.wanted.store(floor, Ordering::SeqCst);
         Ok(store)
-    }
-
-    fn check_owner(&self, spec: &VerifiedSpec) -> Result<(), StoreError> {
-        match self.get::<Schema>(&())? {
-            Some(SCHEMA) => {}
-            Some(found) => return Err(StoreError::Schema { path: self.path.clone(), found }),
-            None => {
-                let mut batch = self.batch();
-                batch.put::<Schema>(&(), &SCHEMA);
-                batch.put::<SpecHash>(&(), &Word(spec.hash()));
-                return batch.commit(Durability::Disk);
-            }
-        }
-        match self.get::<SpecHash>(&())? {
-            Some(Word(found)) if found == spec.hash() => Ok(()),
-            Some(Word(found)) => {
-                Err(StoreError::OtherSpec { path: self.path.clone(), found, configured: spec.hash() })
-            }
-            None => Err(self.damaged(Family::Meta)),
-        }
     }
 
     /// One entry.

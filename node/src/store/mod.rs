@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `column` | the column families, each with the types of its keys and values |
 //! | `database` | opening, point reads, scans, batches |
+//! | `owner` | whose a directory is, and which renewed spec may take it over |
 //! | `mirror` | applying a block to the mirror, and its pruning |
 //! | `rewind` | taking the mirror back to a proven height |
 //! | `view` | the mirror at one height: slots, trie nodes, proofs |
@@ -14,12 +15,13 @@
 mod column;
 mod database;
 mod mirror;
+mod owner;
 mod rewind;
 mod view;
 
 pub use column::{
     Accounts, Column, Cursor, Family, Fault, Faults, Floor, Headers, KeptRoute, Position, Routes, Schema,
-    Signed, SignedHead, SpecHash, Tail, TailBlock,
+    Signed, SignedHead, SpecBytes, SpecHash, Tail, TailBlock,
 };
 pub use database::{Batch, Durability, Store, StoreError, StoreSize};
 pub use mirror::{ApplyError, FinalBlock};

@@ -8,7 +8,7 @@ use super::record::Record;
 use crate::chain::DEV_ACCOUNTS;
 use crate::directory::{Claim, Mark};
 use std::fs;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -36,6 +36,8 @@ pub(super) struct Files {
     directory: PathBuf,
     nodes: Vec<KeyAddress>,
     record: Record,
+    /// Where each node listens.
+    hosts: Vec<Vec<IpAddr>>,
     /// Whether somebody else wants the folder afterwards.
     kept: bool,
     /// Keeps a folder that is kept to this process.
@@ -75,6 +77,7 @@ impl Files {
             directory,
             nodes: Vec::new(),
             record: Record { nodes, ports: vec![None; nodes], ..Record::default() },
+            hosts: Vec::new(),
             kept: false,
             _claim: None,
             _temporary: Some(made),
@@ -96,7 +99,16 @@ impl Files {
             let found = record.rpc_url.unwrap_or_else(|| "the embedded one".to_owned());
             return Err(NetworkError::OtherChain { directory, found });
         }
-        Ok(Self { directory, nodes: Vec::new(), record, kept: true, _claim: Some(claim), _temporary: None })
+        let hosts = Vec::new();
+        Ok(Self {
+            directory,
+            nodes: Vec::new(),
+            record,
+            hosts,
+            kept: true,
+            _claim: Some(claim),
+            _temporary: None,
+        })
     }
 
     fn make(&mut self, nodes: usize) -> Result<(), NetworkError> {
@@ -203,13 +215,38 @@ impl Files {
     /// The port for a node to listen on: the one it had, unless somebody took it meanwhile.
     fn port(&self, index: usize) -> u16 {
         let port = self.record.ports.get(index).copied().flatten().unwrap_or_default();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() { port } else { 0 }
+        let free = |host: &IpAddr| TcpListener::bind((*host, port)).is_ok();
+        if self.hosts(index).iter().all(free) { port } else { 0 }
     }
 
-    /// The same of UDP, for QUIC.
+    /// Says where nodes listen, in turn.
+    pub(super) fn place(&mut self, hosts: Vec<Vec<IpAddr>>) {
+        self.hosts = hosts;
+    }
+
+    fn hosts(&self, index: usize) -> Vec<IpAddr> {
+        let turn = index % self.hosts.len().max(1);
+        self.hosts.get(turn).cloned().unwrap_or_else(|| vec![Ipv4Addr::LOCALHOST.into()])
+    }
+
+    /// The multiaddrs for a node to listen on, those of TCP first.
+    fn listen(&self, index: usize) -> Vec<String> {
+        let (tcp, udp) = (self.port(index), self.udp_port(index));
+        let host = |host: &IpAddr| match host {
+            IpAddr::V4(host) => format!("/ip4/{host}"),
+            IpAddr::V6(host) => format!("/ip6/{host}"),
+        };
+        let hosts: Vec<String> = self.hosts(index).iter().map(host).collect();
+        let over_tcp = hosts.iter().map(|host| format!("{host}/tcp/{tcp}"));
+        let over_quic = hosts.iter().map(|host| format!("{host}/udp/{udp}/quic-v1"));
+        over_tcp.chain(over_quic).collect()
+    }
+
+    /// The port for QUIC, likewise.
     fn udp_port(&self, index: usize) -> u16 {
         let port = self.record.udp_ports.get(index).copied().flatten().unwrap_or_default();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() { port } else { 0 }
+        let free = |host: &IpAddr| UdpSocket::bind((*host, port)).is_ok();
+        if self.hosts(index).iter().all(free) { port } else { 0 }
     }
 
     pub(super) fn write_node_config(
@@ -220,7 +257,6 @@ impl Files {
         publisher: KeyAddress,
     ) -> Result<PathBuf, NetworkError> {
         let name = format!("node-{}", index + 1);
-        let (port, udp_port) = (self.port(index), self.udp_port(index));
         let config = [
             entry("data_dir", &self.directory.join(&name)),
             entry("key_file", &self.key(&name)),
@@ -228,7 +264,7 @@ impl Files {
             entry("spec_file", &self.spec()),
             format!("publisher = \"{publisher}\""),
             format!("providers = [\"{rpc_url}\"]"),
-            format!("listen = [\"/ip4/127.0.0.1/tcp/{port}\", \"/ip4/127.0.0.1/udp/{udp_port}/quic-v1\"]"),
+            format!("listen = {}", list(&self.listen(index))),
             format!("peers = {}", list(peers)),
             "admin = \"127.0.0.1:0\"".to_owned(),
         ];
@@ -242,7 +278,7 @@ impl Files {
     }
 
     fn profile_text(&self, key: &str, rpc_url: &str, nodes: &[String], publisher: KeyAddress) -> String {
-        let profile = [
+        let mut profile = vec![
             entry("spec", &self.spec()),
             format!("publisher = \"{publisher}\""),
             format!("rpc = \"{rpc_url}\""),
@@ -251,6 +287,10 @@ impl Files {
             entry("passphrase_file", &self.passphrase()),
             entry("state_dir", &self.directory.join("state").join(key)),
         ];
+        if self.hosts.is_empty() {
+            // On one machine every device reaches every other: what there is to be seen there is the relays.
+            profile.push("punch = false".to_owned());
+        }
         profile.join("\n") + "\n"
     }
 
