@@ -1,6 +1,7 @@
 //! Dials that are made although the peer is connected: for a direct way beside a relayed one.
 //!
-//! Each ends with its own connection, with any direct one that came meanwhile, or with the reasons why not.
+//! Each ends with its own connection, with any direct one that came meanwhile, or with the reasons why not. Where the other
+//! side is to come to us, that our own packets were refused means nothing yet.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -27,10 +28,17 @@ pub enum Role {
     Listener,
 }
 
+#[derive(Debug)]
+struct Punch {
+    peer: PeerId,
+    role: Role,
+    want: WantConnection,
+}
+
 /// All dials of this kind that haven't ended.
 #[derive(Default)]
 pub(super) struct Punches {
-    under_way: HashMap<ConnectionId, (PeerId, WantConnection)>,
+    under_way: HashMap<ConnectionId, Punch>,
     ready: VecDeque<DialOpts>,
 }
 
@@ -48,7 +56,7 @@ impl Punches {
         want: WantConnection,
     ) {
         // Callers that left took their dial's deadline with them.
-        self.under_way.retain(|_, (_, want)| !want.is_closed());
+        self.under_way.retain(|_, punch| !punch.want.is_closed());
         if self.under_way.len() >= PUNCHES {
             let _ = want.send(Err(OpenError::Busy { peer }));
             return;
@@ -58,7 +66,7 @@ impl Punches {
             Role::Dialer => opts.build(),
             Role::Listener => opts.override_role().build(),
         };
-        self.under_way.insert(opts.connection_id(), (peer, want));
+        self.under_way.insert(opts.connection_id(), Punch { peer, role, want });
         self.ready.push_back(opts);
     }
 
@@ -67,14 +75,15 @@ impl Punches {
         if info.path.is_relayed() {
             return;
         }
-        for (_, (_, want)) in self.under_way.extract_if(|_, (wanted, _)| *wanted == peer) {
-            let _ = want.send(Ok(info));
+        for (_, punch) in self.under_way.extract_if(|_, punch| punch.peer == peer) {
+            let _ = punch.want.send(Ok(info));
         }
     }
 
     /// One of libp2p's dials came to nothing.
     pub(super) fn failed(&mut self, id: ConnectionId, error: &DialError) {
-        if let Some((peer, want)) = self.under_way.remove(&id) {
+        let is_ours = self.under_way.get(&id).is_some_and(|punch| punch.role == Role::Dialer);
+        if is_ours && let Some(Punch { peer, want, .. }) = self.under_way.remove(&id) {
             let source = DialFailures::new(Attempt::of(error));
             let _ = want.send(Err(OpenError::Dial { peer, source }));
         }
