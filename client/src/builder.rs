@@ -207,6 +207,7 @@ impl Builder {
             // What it listens at is named in routes only if it opted in.
             reach: Reach::new(if self.direct { direct.clone() } else { watch::channel(Vec::new()).1 }),
             direct_ways,
+            moved: watch::Sender::new(0),
             teller,
             own: self.device.unwrap_or_else(|| self.key.address().as_first_key()),
             key: self.key,

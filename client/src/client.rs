@@ -9,7 +9,7 @@ use crate::{
     fresh::Warmth,
     guard::{Guard, Known, Own},
     heads::{self, HeadStore, Walked},
-    keep,
+    interfaces, keep,
     limits::{INBOUND_QUEUE, PUBLISH_DEADLINE, PUNCHES, RESERVATIONS, SHUTDOWN, WATCHED_NODES},
     network::Network,
     open::{self, OpenError},
@@ -65,6 +65,7 @@ pub(crate) fn start_tasks(
         tasks.spawn(reach::seat(core.clone(), stop.clone()));
     }
     tasks.spawn(reach::herald(core.clone(), stop.clone()));
+    tasks.spawn(interfaces::watch(core.clone(), stop.clone()));
     let queue = NonZeroUsize::new(INBOUND_QUEUE).expect("a constant above zero");
     let incoming =
         control.accept(StreamProtocol::new(names::STREAM), queue).expect("a new control accepts nothing yet");
@@ -87,6 +88,8 @@ pub(crate) struct Core {
     pub(crate) network: Network,
     pub(crate) reach: Reach,
     pub(crate) direct_ways: Direct,
+    /// How often this machine's addresses changed: what waits to reach somebody needn't wait any longer.
+    pub(crate) moved: tokio::sync::watch::Sender<u64>,
     pub(crate) teller: Teller,
     pub(crate) own: DeviceId,
     pub(crate) key: SecretKey,

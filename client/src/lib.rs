@@ -57,6 +57,7 @@ mod events;
 mod fresh;
 mod guard;
 mod heads;
+mod interfaces;
 mod keep;
 pub mod limits;
 mod network;

@@ -146,6 +146,12 @@ pub const COMMANDS: usize = 64;
 /// Time for all tasks to end at shutdown; what is left then is aborted.
 pub const SHUTDOWN: Duration = Duration::from_secs(5);
 
+/// Time for a peer to answer after this machine's addresses changed.
+pub const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Peers asked at a time.
+pub const PROBES: usize = 32;
+
 /// Devices that were let in through a relay and wait to be invited to a direct way; beyond, they stay relayed until their
 /// next stream.
 pub const INVITATIONS: usize = 256;

@@ -18,6 +18,7 @@ use windlass_p2p::{
     Path, PeerStream,
     frame::{FrameError, read_frame, write_frame},
     identity,
+    streams::Stage,
 };
 use windlass_protocol::{
     DeviceId, KeyAddress, Service,
@@ -330,7 +331,12 @@ impl Attempt<'_> {
         let addresses = self.addresses(route, expected);
         let control = &self.core.asker.control;
         let protocol = StreamProtocol::new(names::STREAM);
-        let stream = control.open(expected, addresses, protocol, CONNECT_DEADLINE).await.map_err(
+        let opened = control.open(expected, addresses, protocol, CONNECT_DEADLINE).await;
+        if let Err(P2p::Timeout { stage: Stage::Negotiate, .. }) = &opened {
+            // There is a connection, and nobody at its other end: the next attempt shall make another.
+            control.disconnect(expected).await;
+        }
+        let stream = opened.map_err(
             |error| match error {
                 P2p::PeerIsNot { expected, got, .. } => someone_else(expected, got),
                 P2p::Timeout { after, .. } => OpenError::Timeout { device, stage: OpenStage::Connect, after },

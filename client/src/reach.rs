@@ -84,7 +84,12 @@ pub(crate) async fn seat(core: Arc<Core>, stop: CancellationToken) {
             if let Some(claim) = core.asker.pool.claim(Purpose::Reservation) {
                 hold_reservation(&core, &claim.node, &mut published, &mut backoff).await;
             }
-            sleep(backoff.pause()).await;
+            let mut moved = core.moved.subscribe();
+            tokio::select! {
+                () = sleep(backoff.pause()) => {}
+                // In another network it may work at once.
+                Ok(()) = moved.changed() => backoff.reset(),
+            }
         }
     };
     tokio::select! {

@@ -229,20 +229,20 @@ impl Files {
         self.hosts.get(turn).cloned().unwrap_or_else(|| vec![Ipv4Addr::LOCALHOST.into()])
     }
 
-    /// The multiaddrs for a node to listen on, those of TCP first.
+    /// The multiaddrs for a node to listen on, TCP and QUIC.
     fn listen(&self, index: usize) -> Vec<String> {
         let (tcp, udp) = (self.port(index), self.udp_port(index));
-        let host = |host: &IpAddr| match host {
-            IpAddr::V4(host) => format!("/ip4/{host}"),
-            IpAddr::V6(host) => format!("/ip6/{host}"),
+        let multiaddrs = |host: &IpAddr| {
+            let host = match host {
+                IpAddr::V4(host) => format!("/ip4/{host}"),
+                IpAddr::V6(host) => format!("/ip6/{host}"),
+            };
+            [format!("{host}/tcp/{tcp}"), format!("{host}/udp/{udp}/quic-v1")]
         };
-        let hosts: Vec<String> = self.hosts(index).iter().map(host).collect();
-        let over_tcp = hosts.iter().map(|host| format!("{host}/tcp/{tcp}"));
-        let over_quic = hosts.iter().map(|host| format!("{host}/udp/{udp}/quic-v1"));
-        over_tcp.chain(over_quic).collect()
+        self.hosts(index).iter().flat_map(multiaddrs).collect()
     }
 
-    /// The port for QUIC, likewise.
+    /// The same of UDP, for QUIC.
     fn udp_port(&self, index: usize) -> u16 {
         let port = self.record.udp_ports.get(index).copied().flatten().unwrap_or_default();
         let free = |host: &IpAddr| UdpSocket::bind((*host, port)).is_ok();

@@ -1,7 +1,5 @@
 //! A direct way beside a relayed one: agreed on with our own kind and with stock libp2p, and then the relayed one drains.
 
-use std::time::Duration;
-
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, StreamProtocol, Swarm, SwarmBuilder, dcutr, identify,
@@ -127,7 +125,9 @@ async fn stock_libp2p_answers_our_invitation() {
     let mut swarm = stock_swarm(2);
     swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
     swarm.dial(relay_at).unwrap();
+    let (tell, told) = tokio::sync::oneshot::channel();
     let stock = tokio::spawn(async move {
+        let mut tell = Some(tell);
         loop {
             match swarm.select_next_some().await {
                 // Where the relay sees it is what it will tell us.
@@ -136,7 +136,9 @@ async fn stock_libp2p_answers_our_invitation() {
                 })) if peer_id == relay.peer => {
                     swarm.dial(circuit.clone()).unwrap();
                 }
-                SwarmEvent::Behaviour(StockEvent::Dcutr(event)) => return event.result.map(drop),
+                SwarmEvent::Behaviour(StockEvent::Dcutr(event)) => {
+                    tell.take().map(|tell| tell.send(event.result.map(drop)));
+                }
                 _ => {}
             }
         }
@@ -150,5 +152,6 @@ async fn stock_libp2p_answers_our_invitation() {
     assert!(theirs.iter().all(|at| !at.iter().any(|part| matches!(part, Protocol::P2p(_)))), "{theirs:?}");
     let direct = callee.control.punch(peer(2), theirs, Role::Listener, LONG).await.unwrap();
     assert!(!direct.path.is_relayed());
-    tokio::time::timeout(Duration::from_secs(30), stock).await.unwrap().unwrap().unwrap();
+    soon(told).await.unwrap().unwrap();
+    stock.abort();
 }
