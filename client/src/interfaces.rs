@@ -50,7 +50,8 @@ fn address_of(event: &IfEvent) -> std::net::IpAddr {
 /// Closes the connections to those that don't answer. What goes through a relay goes with the relay's connection.
 async fn probe_all(core: &Core) {
     let control = &core.asker.control;
-    let is_direct = |peer: &PeerId| control.connections(peer).first().is_some_and(|best| !best.path.is_relayed());
+    let is_direct =
+        |peer: &PeerId| control.connections(peer).first().is_some_and(|best| !best.path.is_relayed());
     let peers: Vec<PeerId> = control.connected_peers().into_iter().filter(is_direct).collect();
     stream::iter(peers)
         .for_each_concurrent(PROBES, async |peer| {

@@ -336,16 +336,14 @@ impl Attempt<'_> {
             // There is a connection, and nobody at its other end: the next attempt shall make another.
             control.disconnect(expected).await;
         }
-        let stream = opened.map_err(
-            |error| match error {
-                P2p::PeerIsNot { expected, got, .. } => someone_else(expected, got),
-                P2p::Timeout { after, .. } => OpenError::Timeout { device, stage: OpenStage::Connect, after },
-                P2p::NoAddress { .. } => OpenError::NoRoute { device },
-                P2p::Busy { .. } => OpenError::Busy { device },
-                P2p::Stopped => OpenError::Stopped,
-                source => OpenError::Unreachable { device, source: Box::new(source) },
-            },
-        )?;
+        let stream = opened.map_err(|error| match error {
+            P2p::PeerIsNot { expected, got, .. } => someone_else(expected, got),
+            P2p::Timeout { after, .. } => OpenError::Timeout { device, stage: OpenStage::Connect, after },
+            P2p::NoAddress { .. } => OpenError::NoRoute { device },
+            P2p::Busy { .. } => OpenError::Busy { device },
+            P2p::Stopped => OpenError::Stopped,
+            source => OpenError::Unreachable { device, source: Box::new(source) },
+        })?;
         // The handshake proves it already; nothing is sent to anybody else whatever the layer below does.
         match stream.peer() {
             got if got == expected => Ok((stream, route.key().address())),
