@@ -4,9 +4,7 @@
 use super::state::{FinalHead, MirrorState, Phase, Recent};
 use super::tail::{Entry, Tail};
 use crate::chain::{Block, ChainSource, Change, CrossCheck, SourceError};
-use crate::limits::{
-    CATCH_UP_BLOCKS, FIRST_RANGE_BLOCKS, MAX_RANGE_BLOCKS, MAX_TAIL_BLOCKS, NEEDED_PROVIDERS,
-};
+use crate::limits::{MAX_TAIL_BLOCKS, NEEDED_PROVIDERS};
 use crate::on_disk::on_disk;
 use crate::store::{
     Accounts, ApplyError, Durability, FinalBlock, Headers, Position, Store, StoreError, TailBlock, View,
@@ -252,58 +250,6 @@ impl<S: ChainSource> Follower<S> {
         }
     }
 
-    /// Fetches everything up to the final block in ranges, when much is missing.
-    async fn catch_up(&mut self, finalized: &Block) -> Result<(), Broken> {
-        let target = finalized.header.number;
-        let from = self.base.map_or(self.spec.deploy_block, |base| base.number + 1);
-        if self.base.is_some() && target < from + CATCH_UP_BLOCKS {
-            return Ok(());
-        }
-        // A mirror that was proven stays readable there, in case what comes turns out to be false.
-        let floor =
-            self.base.and_then(|_| on_disk(|| self.store.last_proven_height()).transpose()).transpose()?;
-        on_disk(|| self.tail.rewind(&self.store, 0))?;
-        self.state.send_modify(|state| {
-            state.phase = Phase::Syncing;
-            state.attestable = None;
-        });
-        let (mut from, mut size) = (from, FIRST_RANGE_BLOCKS);
-        while from <= target {
-            let to = target.min(from + size - 1);
-            match self.source.changes_between(from, to).await {
-                Ok(changes) => {
-                    self.apply_range(to, finalized, changes, floor.unwrap_or(to)).await?;
-                    from = to + 1;
-                    size = (size * 2).min(MAX_RANGE_BLOCKS);
-                }
-                Err(SourceError::TooMuch { .. }) if size > 1 => size /= 2,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.canonical = true;
-        self.recent.reset(target);
-        self.announce().await
-    }
-
-    async fn apply_range(
-        &mut self,
-        to: u64,
-        finalized: &Block,
-        changes: Vec<Change>,
-        floor: u64,
-    ) -> Result<(), Broken> {
-        let last = to == finalized.header.number;
-        let block = if last {
-            finalized.clone()
-        } else {
-            let block = self.source.by_number(to).await?;
-            block.ok_or_else(|| SourceError::Unavailable(format!("the provider has lost block {to}")))?
-        };
-        let account = if last { self.account_of(&block).await? } else { None };
-        // Nothing is served while catching up, so no version in between is kept.
-        self.apply(&block, changes, account, floor, Durability::Process)
-    }
-
     /// Makes the tail end in `latest`: walks back by parent hash to a block that is known.
     async fn extend_tail(&mut self, latest: &Block) -> Result<(), Broken> {
         // Before anything of it is fetched or kept.
@@ -374,7 +320,7 @@ impl<S: ChainSource> Follower<S> {
 
     /// The verified account proof at an attestable height; `None` elsewhere, and where the provider doesn't
     /// keep that block's state any more.
-    async fn account_of(&self, block: &Block) -> Result<Option<(Vec<Bytes>, B256)>, Broken> {
+    pub(super) async fn account_of(&self, block: &Block) -> Result<Option<(Vec<Bytes>, B256)>, Broken> {
         if !self.spec.attestable(block.header.number) {
             return Ok(None);
         }
@@ -459,7 +405,7 @@ impl<S: ChainSource> Follower<S> {
         self.announce().await
     }
 
-    fn apply(
+    pub(super) fn apply(
         &mut self,
         block: &Block,
         changes: Vec<Change>,

@@ -6,15 +6,23 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `column` | the column families, each with the types of its keys and values |
+//! | `options` | how RocksDB is set up |
 //! | `database` | opening, point reads, scans, batches |
+//! | `migrate` | bringing a directory of an older release up to date |
 //! | `mirror` | applying a block to the mirror, and its pruning |
 //! | `rewind` | taking the mirror back to a proven height |
+//! | `sides` | building a mirror beside the one that is read, and changing over |
+//! | `upper` | the trie nodes of the upper levels in memory |
 //! | `view` | the mirror at one height: slots, trie nodes, proofs |
 
 mod column;
 mod database;
+mod migrate;
 mod mirror;
+mod options;
 mod rewind;
+mod sides;
+mod upper;
 mod view;
 
 pub use column::{
