@@ -234,3 +234,15 @@ pub const RANGES_AHEAD: usize = 1;
 
 /// Ranges for which a provider's refusal of a larger one is remembered: what blocks hold changes.
 pub const REFUSAL_HOLDS: u32 = 32;
+
+/// Pause of a mirror that is built beside, once it has caught up and waits to be proven.
+pub const BESIDE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Attempts to have a member convicted: more than bad moments of a chain, and each costs a fee at most.
+pub const REPORT_ATTEMPTS: u32 = 5;
+
+/// Between two looks at what evidence there is, and at what became of it.
+pub const EVIDENCE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Time for a report to get into a block before it counts as lost for now.
+pub const INCLUSION_DEADLINE: Duration = Duration::from_secs(120);

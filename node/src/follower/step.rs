@@ -1,6 +1,7 @@
 //! One round of following: ask for the newest and the final block, extend or rewind the tail, move what is
 //! final into the base.
 
+use super::rebuild::Rebuild;
 use super::state::{FinalHead, MirrorState, Phase, Recent};
 use super::tail::{Entry, Tail};
 use crate::chain::{Block, ChainSource, Change, CrossCheck, SourceError};
@@ -39,6 +40,9 @@ pub enum FollowError {
          provider agrees again or a second one decides (name more in `providers`)"
     )]
     Disputed(String),
+    /// The mirror on disk can't be read or changed any more.
+    #[error("{0}; it is being built anew beside, and what can still be read of it is served")]
+    Damaged(String),
     /// Finality is further behind than any chain's should be.
     #[error("{0} blocks are not final, more than are followed: the chain's finality has stalled")]
     Stalled(u64),
@@ -103,6 +107,10 @@ pub struct Follower<S> {
     pub(super) mismatches: u32,
     /// Unfinalised blocks followed at most.
     pub(super) most_tail: u64,
+    /// A mirror that is being built beside this one.
+    pub(super) rebuild: Option<Rebuild<S>>,
+    /// The state of the follower whose mirror this one is built to replace.
+    pub(super) besides: Option<watch::Receiver<MirrorState>>,
     pub(super) state: watch::Sender<MirrorState>,
 }
 
@@ -126,6 +134,8 @@ impl<S: ChainSource> Follower<S> {
             round: 0,
             mismatches: 0,
             most_tail: MAX_TAIL_BLOCKS,
+            rebuild: None,
+            besides: None,
             state: watch::Sender::new(state),
         })
     }
@@ -138,6 +148,7 @@ impl<S: ChainSource> Follower<S> {
     /// One round. Tells the state whatever comes of it.
     pub async fn step(&mut self) -> Result<(), FollowError> {
         self.round += 1;
+        self.tend_rebuild().await?;
         let outcome = match self.round().await {
             Ok(()) => Ok(()),
             Err(Broken::Doubted(doubt)) => self.resolve(doubt).await,

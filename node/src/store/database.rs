@@ -55,6 +55,14 @@ pub enum StoreError {
         /// What RocksDB says.
         source: rocksdb::Error,
     },
+    /// A file beside RocksDB's.
+    #[error("data_dir {}: {source}: see to that disk and start again", .path.display())]
+    File {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// An entry isn't what this release writes.
     #[error("data_dir {}: a damaged entry of '{family}': delete the directory, the mirror is rebuilt from the chain{LOSES}", .path.display())]
     Damaged {
@@ -199,6 +207,10 @@ impl Store {
 
     pub(super) fn read_side(&self, side: Side) {
         self.b.store(side == Side::B, Ordering::SeqCst);
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(super) fn schema(&self) -> Result<Option<u64>, StoreError> {

@@ -31,6 +31,7 @@ pub use column::{
 };
 pub use database::{Batch, Durability, Store, StoreError, StoreSize};
 pub use mirror::{ApplyError, FinalBlock};
+pub use sides::request_rebuild;
 pub use view::{View, ViewError};
 
 #[cfg(test)]

@@ -2,7 +2,16 @@
 
 use super::column::{Family, Live};
 use super::{Durability, Store, StoreError};
+use std::path::Path;
 use std::sync::atomic::Ordering;
+
+/// A file in the data directory that asks the node which runs on it, or the next one that does, to build its mirror anew.
+const REBUILD_REQUEST: &str = "rebuild-requested";
+
+/// Asks the node of a data directory to build its mirror anew, whether it is running or not.
+pub fn request_rebuild(data_dir: &Path) -> std::io::Result<()> {
+    std::fs::File::create(data_dir.join(REBUILD_REQUEST))?.sync_all()
+}
 
 impl Store {
     /// Empties the mirror, to be rebuilt from the chain. What the node signed, routes and tickets stay.
@@ -36,6 +45,21 @@ impl Store {
         self.upper.change_all(|| self.read_side(built.side()));
         self.floor.store(built.floor.load(Ordering::SeqCst), Ordering::SeqCst);
         self.of_other_side().discard()
+    }
+
+    /// Whether somebody asked for the mirror to be built anew; see [`request_rebuild`].
+    pub fn is_rebuild_requested(&self) -> bool {
+        self.path().join(REBUILD_REQUEST).exists()
+    }
+
+    /// The request was fulfilled.
+    pub fn end_rebuild_request(&self) -> Result<(), StoreError> {
+        match std::fs::remove_file(self.path().join(REBUILD_REQUEST)) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(StoreError::File { path: self.path().to_owned(), source })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Empties a mirror that nobody reads, down to its files.

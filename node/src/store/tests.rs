@@ -214,6 +214,14 @@ proptest! {
 }
 
 impl Store {
+    /// Damages the trie: one of its nodes is gone, the root not.
+    pub(crate) fn lose_a_trie_node(&self) {
+        let keys = self.scan(Family::Trie, |key, _| Some(key.to_vec())).unwrap();
+        let mut batch = self.batch();
+        batch.delete_raw(Family::Trie, keys.last().unwrap());
+        batch.commit(Durability::Disk).unwrap();
+    }
+
     fn entries(&self, family: Family) -> usize {
         self.scan(family, |_, _| Some(())).unwrap().len()
     }
