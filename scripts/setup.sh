@@ -2,10 +2,11 @@
 # Makes this machine ready: installs what is missing, builds RocksDB's static library once, and
 # writes .cargo/config.toml (untracked) so that plain `cargo` links it too.
 #
-# Usage: setup.sh [lint] [node] [python]
+# Usage: setup.sh [lint] [node] [python] [net]
 #   lint   also rustfmt, clippy and cargo-deny, for `make check`
 #   node   also Node.js and npm, for the checks that compare with other people's tools
 #   python also Python with venv and pip, for the same
+#   net    also what makes network namespaces, gateways and packet filters, for the scenarios in them
 # It installs packages only as root; anyone else is told the exact command.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -15,12 +16,14 @@ deny_version="0.20.2"
 lint=false
 node=false
 python=false
+net=false
 for want in "$@"; do
   case "$want" in
     lint) lint=true ;;
     node) node=true ;;
     python) python=true ;;
-    *) echo "setup: unknown argument '$want'; known: lint, node, python" >&2; exit 2 ;;
+    net) net=true ;;
+    *) echo "setup: unknown argument '$want'; known: lint, node, python, net" >&2; exit 2 ;;
   esac
 done
 
@@ -36,6 +39,12 @@ if $node; then
   command -v npm >/dev/null || packages+=(npm)
 fi
 if $python && ! python3 -c 'import venv, ensurepip' 2>/dev/null; then packages+=(python3 python3-venv); fi
+if $net; then
+  PATH="$PATH:/usr/sbin:/sbin"
+  command -v ip >/dev/null || packages+=(iproute2)
+  command -v nft >/dev/null || packages+=(nftables)
+  command -v unshare >/dev/null || packages+=(util-linux)
+fi
 if [ ${#packages[@]} -gt 0 ]; then
   if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
     echo "installing ${packages[*]}" >&2

@@ -5,11 +5,12 @@
 use crate::{
     events::Teller,
     guard::Guard,
-    heads::Heads,
+    heads::{HeadStore, Heads},
     limits::{ASK_DEADLINE, LAG_DEADLINE, LAG_PAUSE, NODE_DEADLINE},
     pool::{Node, NodePool},
     refused::{RefusedNode, Rejection, listed, plain},
-    verifier::Verifier,
+    renewal::{Renewing, may_be_outdated},
+    verifier::{Grounds, Verifier},
     walk::Walking,
 };
 use futures::{AsyncWriteExt, StreamExt, stream::FuturesUnordered};
@@ -49,6 +50,8 @@ pub struct Provenance {
     pub threshold: usize,
     /// The epoch of the committee they are of.
     pub epoch: u32,
+    /// The hash of the chain spec that all this was checked under, and its version.
+    pub spec: (B256, u64),
     /// Bytes of the answer.
     pub bytes: usize,
     /// How long the answer took, refused nodes included.
@@ -108,6 +111,9 @@ pub(crate) struct Asker {
     pub(crate) guard: Arc<Guard>,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) walking: Walking,
+    pub(crate) renewing: Renewing,
+    /// Where a newer spec is kept.
+    pub(crate) store: Arc<dyn HeadStore>,
     /// Whose signature over a nonce tells the time, where there is no clock.
     pub(crate) anchor: Option<KeyAddress>,
     pub(crate) warming: tokio::sync::Mutex<()>,
@@ -122,8 +128,7 @@ struct Proof {
     bundle: VerifiedBundle,
     routes: Vec<SignedRoute>,
     bytes: usize,
-    /// How many members had to sign.
-    threshold: usize,
+    grounds: Grounds,
 }
 
 /// What comes of asking all nodes once.
@@ -136,20 +141,35 @@ struct Round<'a> {
 
 impl Asker {
     /// Asks node after node, the next one as soon as one fails or keeps us waiting, until one proves its answer and
-    /// `read` can take it; `read` sees the proven slots and the routes, which are still to be verified. Cancel-safe.
+    /// `read` can take it; `read` sees the proven slots and the routes, which are still to be verified. Where nobody can be
+    /// believed because the chain spec is too old, they are asked for a newer one, and once more. Cancel-safe.
     pub(crate) async fn ask<T>(
         &self,
         questions: Vec<Question>,
         read: impl Fn(&VerifiedBundle, &[SignedRoute]) -> Result<T, Rejection>,
     ) -> Result<(T, Answer), AskError> {
         self.warm_up().await?;
-        let started = Instant::now();
         let request = Request::of(questions);
+        match self.ask_under_this_spec(&request, &read).await {
+            Err(AskError::NoNode { refused }) if may_be_outdated(&refused) => match self.renew().await {
+                true => self.ask_under_this_spec(&request, &read).await,
+                false => Err(AskError::NoNode { refused }),
+            },
+            asked => asked,
+        }
+    }
+
+    async fn ask_under_this_spec<T>(
+        &self,
+        request: &Request,
+        read: &impl Fn(&VerifiedBundle, &[SignedRoute]) -> Result<T, Rejection>,
+    ) -> Result<(T, Answer), AskError> {
+        let started = Instant::now();
         let mut refused: Vec<RefusedNode> = Vec::new();
         let mut candidates = self.pool.ranked();
         while !candidates.is_empty() {
             let mut round = Round { started, refused: &mut refused, later: Vec::new() };
-            match self.ask_all(candidates.into(), &request, &read, &mut round).await? {
+            match self.ask_all(candidates.into(), request, read, &mut round).await? {
                 Some((value, node, proof)) => {
                     let answer = self.answer(&node, proof, started.elapsed(), refused);
                     return Ok((value, answer));
@@ -228,15 +248,16 @@ impl Asker {
     }
 
     fn answer(&self, node: &Node, proof: Proof, took: Duration, refused: Vec<RefusedNode>) -> Answer {
-        let head = *proof.bundle.head();
+        let (head, spec) = (*proof.bundle.head(), &proof.grounds.spec);
         let provenance = Provenance {
             number: head.number(),
             hash: head.header().hash,
             timestamp: head.header().timestamp,
             age: head.age(self.verifier.now()),
             signers: head.signers(),
-            threshold: proof.threshold,
-            epoch: self.verifier.spec.epoch_at(head.header().timestamp),
+            threshold: proof.grounds.threshold(),
+            epoch: spec.epoch_at(head.header().timestamp),
+            spec: (spec.hash(), spec.version),
             bytes: proof.bytes,
             took,
             node: node.peer,
@@ -287,11 +308,11 @@ impl Asker {
             Response::Refused { reason, text } => {
                 return Err(Rejection::Declined { reason, text: plain(&text) });
             }
-            Response::Step(_) => return Err(Rejection::NotTheQuestion),
+            Response::Step(_) | Response::Spec(_) => return Err(Rejection::NotTheQuestion),
         };
-        let committee = self.verifier.committee(&bundle.header)?;
-        let trust = self.verifier.trust(&committee);
-        let mut open = open_bundle(&trust, &bundle).map_err(|error| self.verifier.rejection(error))?;
+        let grounds = self.verifier.grounds(&bundle.header)?;
+        let mut open =
+            open_bundle(&grounds.trust(), &bundle).map_err(|error| self.verifier.rejection(error))?;
         let timestamp = open.head().header().timestamp;
         for question in questions {
             question.expand(timestamp, &mut |slot| open.value(slot)).map_err(|error| {
@@ -302,8 +323,7 @@ impl Asker {
             })?;
         }
         let bundle = open.finish()?;
-        let threshold = self.verifier.spec.threshold(committee.members().len());
-        Ok(Proof { bundle, routes, bytes: frame.len(), threshold })
+        Ok(Proof { bundle, routes, bytes: frame.len(), grounds })
     }
 }
 
@@ -317,7 +337,7 @@ pub(crate) async fn exchange(
 ) -> Result<Vec<u8>, Rejection> {
     let broken = |error: FrameError| Rejection::Broken(Arc::new(error));
     let mut stream = control
-        .open(node.peer, vec![node.dial.clone()], StreamProtocol::new(protocol), deadline)
+        .open(node.peer, node.dial.clone(), StreamProtocol::new(protocol), deadline)
         .await
         .map_err(|error| Rejection::Unreachable(Box::new(error)))?;
     write_frame(&mut stream, request).await.map_err(broken)?;

@@ -1,213 +1,47 @@
-//! The composition root: builds the client's parts, starts its tasks in order, and ends them.
+//! What a client does, the tasks that do it, and how they end.
 
 use crate::{
     ask::{Answer, AskError, Asker},
-    clock::{Clock, SystemClock, Timekeeper},
+    builder::Builder,
+    datagrams::{DatagramPublication, Datagrams},
     events::{Events, Teller},
     fresh::Warmth,
     guard::{Guard, Known, Own},
-    heads::{self, HeadStore, Heads, MemoryHeadStore},
+    heads::{self, HeadStore, Walked},
     keep,
-    limits::{
-        CLOCK_SLACK, DEV_CLOCK, HEDGE_AFTER, INBOUND_QUEUE, PUBLISH_DEADLINE, RESERVATIONS, SHUTDOWN,
-        WATCHED_NODES,
-    },
+    limits::{INBOUND_QUEUE, PUBLISH_DEADLINE, RESERVATIONS, SHUTDOWN, WATCHED_NODES},
     network::Network,
     open::{self, OpenError},
-    pool::{NodeError, NodePool},
     publish::{self, Book, Publication, PublishError},
     reach::{self, Reach},
     resolve::{ResolveError, Resolved},
     stream::Stream,
-    verifier::Verifier,
     warm::Warm,
     watch,
 };
-use libp2p::{Multiaddr, StreamProtocol};
+use libp2p::StreamProtocol;
 use std::{
-    fmt, io,
+    fmt,
     num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
-use windlass_p2p::{
-    Control,
-    swarm::{BuildError, DeviceConfig, device_swarm},
-};
+use windlass_p2p::Control;
 use windlass_protocol::{
-    DeviceId, KeyAddress, SecretKey, Service,
-    authorise::{DEFAULT_MAX_AGE, OFFLINE_MAX_AGE, Policy},
+    DeviceId, SecretKey, Service,
+    authorise::Policy,
     head::VerifiedHead,
     message::names,
     question::{Question, Target},
     spec::VerifiedSpec,
 };
 
-/// What identify calls this side.
-const AGENT: &str = concat!("windlass-client/", env!("CARGO_PKG_VERSION"));
-
 /// How long a new publication waits for its second relay once it has a first.
 const SECOND_RELAY: Duration = Duration::from_secs(2);
 
-/// Why a client did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The configured nodes.
-    #[error(transparent)]
-    Node(#[from] NodeError),
-    /// The network layer.
-    #[error(transparent)]
-    Network(#[from] BuildError),
-    /// The highest head could not be read: starting without it would allow going back.
-    #[error("can't read the highest head: {0}")]
-    Heads(#[source] io::Error),
-    /// Direct connections were asked for and nothing can be listened at.
-    #[error("can't listen for direct connections: {0}")]
-    Listen(String),
-    /// Evidence would count for no time, or for longer than anyone may rely on it.
-    #[error("max_age is {0} s; it is from 1 to {OFFLINE_MAX_AGE}")]
-    MaxAge(u64),
-}
-
-/// What a client is made of; see [`Client::builder`].
-pub struct Builder {
-    spec: VerifiedSpec,
-    key: SecretKey,
-    nodes: Vec<Multiaddr>,
-    device: Option<DeviceId>,
-    max_age: u64,
-    hedge_after: Duration,
-    direct: bool,
-    heads: Arc<dyn HeadStore>,
-    clock: Arc<dyn Clock>,
-    anchor: Option<KeyAddress>,
-}
-
-impl Builder {
-    /// The nodes to ask, each multiaddr ending in `/p2p/<peer id>`; two or more are better.
-    pub fn nodes(mut self, nodes: impl IntoIterator<Item = Multiaddr>) -> Self {
-        self.nodes.extend(nodes);
-        self
-    }
-
-    /// This device's id, if its key was ever rotated. Default: the address of the key.
-    pub fn device_id(mut self, device: DeviceId) -> Self {
-        self.device = Some(device);
-        self
-    }
-
-    /// Seconds for which proven evidence counts, 1 to `authorise::OFFLINE_MAX_AGE` (a day). Default: 600; `authorise::STRICT_MAX_AGE` where
-    /// revocation must bite fast.
-    pub fn max_age(mut self, seconds: u64) -> Self {
-        self.max_age = seconds;
-        self
-    }
-
-    /// How long a node may keep this client waiting before the next one is asked as well. Default: 1 s, less where many
-    /// nodes are configured; a node's whole deadline asks one after the other, which spares nodes and costs time.
-    pub fn hedge_after(mut self, wait: Duration) -> Self {
-        self.hedge_after = wait;
-        self
-    }
-
-    /// Where the highest verified head is kept. Default: in memory, for this process.
-    pub fn head_store(mut self, store: impl HeadStore) -> Self {
-        self.heads = Arc::new(store);
-        self
-    }
-
-    /// Whether to listen for and to dial direct connections, telling callers this device's network
-    /// addresses. Default: no, everything goes through relays.
-    pub fn direct(mut self, direct: bool) -> Self {
-        self.direct = direct;
-        self
-    }
-
-    /// The key of a committee's member that this device was provisioned with: where its clock says less than when the
-    /// chain spec was made, it believes nothing until this key has signed a nonce of its own. Default: none, and such a
-    /// device stays cold.
-    pub fn anchor(mut self, key: KeyAddress) -> Self {
-        self.anchor = Some(key);
-        self
-    }
-
-    /// Where the time comes from; [`crate::NoClock`] where there is none. Default: the machine's clock.
-    pub fn clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
-        self
-    }
-
-    /// Starts the client on the current tokio runtime. Connects to nobody yet.
-    pub async fn start(self) -> Result<Client, StartError> {
-        if !(1..=OFFLINE_MAX_AGE).contains(&self.max_age) {
-            return Err(StartError::MaxAge(self.max_age));
-        }
-        let teller = Teller::default();
-        let pool = Arc::new(NodePool::new(self.nodes, teller.clone())?);
-        let (store, spec_hash) = (self.heads, self.spec.hash());
-        let loading = store.clone();
-        let load = move || Ok((loading.load(spec_hash)?, loading.load_committee(spec_hash)?));
-        let (known, walked) = tokio::task::spawn_blocking(load)
-            .await
-            .map_err(|error| StartError::Heads(io::Error::other(error)))?
-            .map_err(StartError::Heads)?;
-        let (mut swarm, control) = device_swarm(&self.key, &DeviceConfig::new(AGENT))?;
-        if self.direct {
-            let any =
-                Multiaddr::from(std::net::Ipv4Addr::UNSPECIFIED).with(libp2p::multiaddr::Protocol::Tcp(0));
-            swarm.listen_on(any).map_err(|error| StartError::Listen(error.to_string()))?;
-        }
-        let stop = CancellationToken::new();
-        let (listening, direct) = tokio::sync::watch::channel(Vec::new());
-        let (network, network_task) =
-            Network::new(swarm, control.clone(), listening, teller.clone(), stop.clone());
-        // A development chain may be dated ahead of everybody's clock.
-        let made = if self.spec.dev { self.spec.date.min(DEV_CLOCK) } else { self.spec.date };
-        let time = Arc::new(Timekeeper::new(self.clock, made.saturating_sub(CLOCK_SLACK)));
-        let guard = Guard::new(time.clone(), teller.clone());
-        let asker = Arc::new(Asker {
-            control: control.clone(),
-            pool,
-            heads: Arc::new(Heads::new(known)),
-            guard: guard.clone(),
-            verifier: Arc::new(Verifier::new(self.spec, time, walked)),
-            walking: Default::default(),
-            anchor: self.anchor,
-            warming: Default::default(),
-            teller: teller.clone(),
-            max_age: self.max_age,
-            hedge_after: self.hedge_after,
-        });
-        let core = Arc::new(Core {
-            asker,
-            warm: Arc::new(Warm::new(guard.clone(), self.max_age)),
-            guard,
-            book: Book::new(),
-            network,
-            reach: Reach::new(direct),
-            teller,
-            own: self.device.unwrap_or_else(|| self.key.address().as_first_key()),
-            key: self.key,
-            direct: self.direct,
-        });
-        let mut tasks = start_tasks(&core, &control, store, &stop);
-        tasks.spawn(network_task);
-        Ok(Client { core, stop, tasks: Mutex::new(tasks) })
-    }
-}
-
-impl fmt::Debug for Builder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
-            .field("nodes", &self.nodes)
-            .field("device", &self.device)
-            .finish_non_exhaustive()
-    }
-}
-
-fn start_tasks(
+pub(crate) fn start_tasks(
     core: &Arc<Core>,
     control: &Control,
     store: Arc<dyn HeadStore>,
@@ -215,7 +49,13 @@ fn start_tasks(
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let asker = &core.asker;
-    tasks.spawn(heads::keep(asker.heads.clone(), asker.verifier.clone(), store, stop.clone()));
+    tasks.spawn(heads::keep(
+        asker.heads.clone(),
+        asker.verifier.clone(),
+        store,
+        core.teller.clone(),
+        stop.clone(),
+    ));
     tasks.spawn(keep::keep(asker.clone(), core.warm.clone(), stop.clone()));
     for _ in 0..WATCHED_NODES.min(asker.pool.len()) {
         tasks.spawn(watch::seat(core.clone(), stop.clone()));
@@ -262,25 +102,28 @@ pub struct Client {
 }
 
 impl Client {
+    pub(crate) fn new(core: Arc<Core>, stop: CancellationToken, tasks: JoinSet<()>) -> Self {
+        Self { core, stop, tasks: Mutex::new(tasks) }
+    }
+
     /// Begins a client that believes this chain spec and acts with this key.
     pub fn builder(spec: VerifiedSpec, key: SecretKey) -> Builder {
-        Builder {
-            spec,
-            key,
-            nodes: Vec::new(),
-            device: None,
-            max_age: DEFAULT_MAX_AGE,
-            hedge_after: HEDGE_AFTER,
-            direct: false,
-            heads: Arc::new(MemoryHeadStore::default()),
-            clock: Arc::new(SystemClock),
-            anchor: None,
-        }
+        Builder::new(spec, key)
     }
 
     /// This device's id.
     pub fn device_id(&self) -> DeviceId {
         self.core.own
+    }
+
+    /// The chain spec in use: the one that was given, or a newer version of it that the same publisher signed.
+    pub fn spec(&self) -> Arc<VerifiedSpec> {
+        self.core.asker.verifier.spec()
+    }
+
+    /// The latest committee known, and the epochs it is known to be in office for: as far as the answers so far led.
+    pub fn committee(&self) -> Walked {
+        self.core.asker.verifier.walked()
     }
 
     /// What happens from now on: heads, paths, relays, refusals. Nothing waits for whoever listens.
@@ -297,9 +140,7 @@ impl Client {
     /// Has members sign a nonce made just now, and returns the head they signed: freshness without anybody's clock. A node
     /// takes one such question in 10 s from each device. Cancel-safe.
     pub async fn challenge(&self) -> Result<VerifiedHead, AskError> {
-        self.core.asker.warm_up().await?;
-        let signed = self.core.asker.challenge(None).await;
-        signed.map(|bundle| *bundle.head()).map_err(|refused| AskError::NoNode { refused })
+        self.core.asker.vouched().await.map(|bundle| *bundle.head())
     }
 
     /// Finds a device: its proven record, and the route it signed. Takes at most 13 s; cancel-safe.
@@ -322,11 +163,41 @@ impl Client {
     /// may. What the last open of the same service had proven is used again while it is fresh and nothing in it changed.
     /// Cancel-safe.
     pub async fn open(&self, target: &Target, service: Service) -> Result<Stream, OpenError> {
-        open::open(&self.core, target, service).await
+        match service {
+            Service::Stream(_) => open::open(&self.core, target, service).await,
+            Service::Datagram(_) => Err(OpenError::OtherTransport(service)),
+        }
+    }
+
+    /// The same for a service of datagrams.
+    pub async fn open_datagrams(&self, target: &Target, service: Service) -> Result<Datagrams, OpenError> {
+        match service {
+            Service::Datagram(_) => open::open(&self.core, target, service).await.map(Datagrams::new),
+            Service::Stream(_) => Err(OpenError::OtherTransport(service)),
+        }
     }
 
     /// Publishes a service under a policy. Returns once callers can find and reach this device.
     pub async fn publish(&self, service: Service, policy: Policy) -> Result<Publication, PublishError> {
+        match service {
+            Service::Stream(_) => self.make_reachable(service, policy).await,
+            Service::Datagram(_) => Err(PublishError::OtherTransport(service)),
+        }
+    }
+
+    /// The same for a service of datagrams.
+    pub async fn publish_datagrams(
+        &self,
+        service: Service,
+        policy: Policy,
+    ) -> Result<DatagramPublication, PublishError> {
+        match service {
+            Service::Datagram(_) => self.make_reachable(service, policy).await.map(DatagramPublication::new),
+            Service::Stream(_) => Err(PublishError::OtherTransport(service)),
+        }
+    }
+
+    async fn make_reachable(&self, service: Service, policy: Policy) -> Result<Publication, PublishError> {
         let entry = publish::register(&self.core, service, policy).await?;
         let publication = Publication::new(&self.core, service, entry);
         let mut relays = self.core.reach.relays();

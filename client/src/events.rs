@@ -5,6 +5,7 @@
 
 use crate::{heads::HighestHead, limits::EVENTS, refused::RefusedNode, stream::Ended};
 use libp2p::PeerId;
+use std::{io, sync::Arc};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use windlass_p2p::Path;
@@ -18,6 +19,16 @@ pub enum Event {
     /// This device had no clock: its anchor has vouched for this head over its nonce, and from now on it believes what is
     /// fresh.
     Warmed(HighestHead),
+    /// The chain spec was too old to believe anybody by, and a newer version that the same publisher signed has taken its
+    /// place.
+    Renewed {
+        /// The version before.
+        from: u64,
+        /// The version now.
+        to: u64,
+    },
+    /// The head store failed to write: what it should have kept is lost with a restart.
+    NotKept(Arc<io::Error>),
     /// These nodes relay to this device now.
     Relays(Vec<PeerId>),
     /// The best path to a peer changed; `None` when there is none any more.

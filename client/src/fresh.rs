@@ -10,6 +10,7 @@ use crate::{
     limits::NODE_DEADLINE,
     pool::Node,
     refused::{RefusedNode, Rejection, plain},
+    renewal::may_be_outdated,
 };
 use std::time::Instant;
 use tokio::time::timeout;
@@ -59,6 +60,17 @@ impl Asker {
         Ok(())
     }
 
+    /// A head that a threshold of members signed over a nonce of ours, once more under a newer spec where there is one and
+    /// nobody can be believed without.
+    pub(crate) async fn vouched(&self) -> Result<VerifiedBundle, AskError> {
+        self.warm_up().await?;
+        let signed = match self.challenge(None).await {
+            Err(refused) if may_be_outdated(&refused) && self.renew().await => self.challenge(None).await,
+            signed => signed,
+        };
+        signed.map_err(|refused| AskError::NoNode { refused })
+    }
+
     /// A head that a threshold of members, and the anchor if one is asked for, signed over a nonce of ours; from the
     /// first node that has one.
     pub(crate) async fn challenge(
@@ -95,18 +107,18 @@ impl Asker {
             Response::Refused { reason, text } => {
                 return Err(Rejection::Declined { reason, text: plain(&text) });
             }
-            Response::Step(_) => return Err(Rejection::NotTheQuestion),
+            Response::Step(_) | Response::Spec(_) => return Err(Rejection::NotTheQuestion),
         };
-        let committee = match self.verifier.committee(&bundle.header) {
+        let grounds = match self.verifier.grounds(&bundle.header) {
             Err(Rejection::Unwalked { epoch, .. }) => {
                 self.walk(node, epoch).await?;
-                self.verifier.committee(&bundle.header)?
+                self.verifier.grounds(&bundle.header)?
             }
             known => known?,
         };
         // Who has no clock learns the time from this very answer.
         let now = (self.warmth() == Warmth::Warm).then(|| self.verifier.now());
-        let trust = Trust { now, nonce: Some(nonce), ..self.verifier.trust(&committee) };
+        let trust = Trust { now, nonce: Some(nonce), ..grounds.trust() };
         let verified = open_bundle(&trust, &bundle)
             .and_then(|open| open.finish())
             .map_err(|error| self.verifier.rejection(error))?;

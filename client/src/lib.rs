@@ -23,7 +23,8 @@
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | `client` | the composition root: builder, tasks, shutdown |
+//! | `builder` | what a client is made of, and its start |
+//! | `client` | what a client does; its tasks and their end |
 //! | `network` | the swarm, and which reservations stand |
 //! | `pool` | the nodes, in the order to ask them |
 //! | `ask` | questions, and the one entrance of registry facts |
@@ -33,8 +34,10 @@
 //! | `guard`, `keep`, `watch` | live streams: judged on every change, kept fresh, told of changes |
 //! | `reach` | reservations and routes while something is published |
 //! | `verifier`, `walk` | which committee a head is checked with; getting from one to the next |
+//! | `renewal` | a newer chain spec, where the present one is too old |
 //! | `fresh` | nonces that members sign; a device without a clock |
 //! | `heads`, `clock` | the highest head, the time |
+//! | `datagrams` | datagrams over a stream |
 //! | `stream`, `desk` | the bytes; the places where inbound ones wait to be judged |
 //! | `events` | what the owner is told unasked |
 //!
@@ -43,9 +46,11 @@
 
 mod ask;
 mod backoff;
+mod builder;
 mod claim;
 mod client;
 mod clock;
+mod datagrams;
 mod desk;
 mod events;
 mod fresh;
@@ -59,6 +64,7 @@ mod pool;
 mod publish;
 mod reach;
 mod refused;
+mod renewal;
 mod resolve;
 mod stream;
 mod verifier;
@@ -67,8 +73,10 @@ mod warm;
 mod watch;
 
 pub use ask::{Answer, AskError, Provenance};
-pub use client::{Builder, Client, StartError};
+pub use builder::{Builder, StartError};
+pub use client::Client;
 pub use clock::{Clock, NoClock, SystemClock};
+pub use datagrams::{DatagramPublication, Datagrams, MAX_DATAGRAM_BYTES, SendError, Sent};
 pub use events::{Event, Events};
 pub use fresh::Warmth;
 pub use guard::{Authorization, Known};

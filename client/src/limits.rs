@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Nodes that may be configured; a device needs a few, and all of them are asked in the worst case.
 pub const NODES: usize = 32;
 
+/// Addresses that may be configured for one node: TCP and QUIC, over IPv4 and IPv6, inside and outside.
+pub const ADDRESSES_PER_NODE: usize = 8;
+
 /// Time for one node's answer, its connection included. A node that is silent longer costs more than
 /// asking the next one.
 pub const NODE_DEADLINE: Duration = Duration::from_secs(3);
@@ -30,6 +33,9 @@ pub const CLOCK_SLACK: u64 = 86_400;
 
 /// Between two walks that strangers' heads cause: anybody can make one up, and a genuine one is rare.
 pub const WALK_PAUSE: Duration = Duration::from_secs(1);
+
+/// Between two looks for a newer chain spec: each is a question to every node, and asked only where none is believed.
+pub const RENEW_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long nodes that are behind, starting or busy are asked again: honest ones are a gossip round apart.
 pub const LAG_DEADLINE: Duration = Duration::from_secs(3);
@@ -61,6 +67,12 @@ pub const JUDGING_PER_PEER: usize = 64;
 
 /// Accepted streams that one publication's owner hasn't taken yet; callers beyond are told `Busy`.
 pub const ACCEPT_QUEUE: usize = 64;
+
+/// Datagrams that wait to be sent over one stream; one more is lost.
+pub const DATAGRAM_QUEUE: usize = 256;
+
+/// Bytes of these: as much as a UDP socket buffers on common systems, and room for the longest datagram.
+pub const DATAGRAM_QUEUE_BYTES: usize = 128 * 1_024;
 
 /// Services published at a time.
 pub const PUBLICATIONS: usize = 64;
@@ -98,11 +110,14 @@ pub const RESERVE_DEADLINE: Duration = Duration::from_secs(5);
 /// Multiaddrs of itself that a node may name with a reservation; ours are chosen among these.
 pub const CIRCUITS: usize = 16;
 
-/// Multiaddrs of one node in a route: an IPv4 and an IPv6 one.
-pub const RELAY_MULTIADDRS: usize = 2;
+/// Multiaddrs of one node in a route: TCP and QUIC, over IPv4 and IPv6.
+pub const RELAY_MULTIADDRS: usize = 4;
 
-/// Bytes of one such multiaddr: a node can't swell the route beyond the 1 KiB that others keep.
+/// Bytes of one such multiaddr, which a node says itself.
 pub const RELAY_MULTIADDR_BYTES: usize = 96;
+
+/// Bytes of all multiaddrs of one node in a route: with three nodes it stays under the 1 KiB that others keep.
+pub const RELAY_BYTES: usize = 224;
 
 /// Life of a published route in seconds; it is published anew at half of it.
 pub const ROUTE_TTL: u64 = 600;

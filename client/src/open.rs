@@ -62,6 +62,9 @@ pub enum OpenError {
         /// What is proven.
         denial: Denial,
     },
+    /// Streams are opened to services of streams, datagrams to those of datagrams.
+    #[error("{0} carries {carried}: open it as such", carried = carried(*.0))]
+    OtherTransport(Service),
     /// The caller is enrolled nowhere, and the service is not public.
     #[error("device {device} is not registered")]
     NotRegistered {
@@ -232,6 +235,14 @@ impl OpenError {
             ResolveError::Cold { refused } => Self::Cold { refused },
             ResolveError::Stopped => Self::Stopped,
         }
+    }
+}
+
+/// What a service carries, in words.
+pub(crate) fn carried(service: Service) -> &'static str {
+    match service {
+        Service::Stream(_) => "streams",
+        Service::Datagram(_) => "datagrams",
     }
 }
 

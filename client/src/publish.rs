@@ -11,6 +11,7 @@ use crate::{
     events::Event,
     guard::{Guard, Held, Rule},
     limits::{ACCEPT_QUEUE, OPEN_DEADLINE, PUBLICATIONS},
+    open::carried,
     refused::{RefusedNode, Rejection, listed},
     stream::{Pipe, Stream},
 };
@@ -51,6 +52,9 @@ pub enum PublishError {
         /// What its record says.
         refusal: Refusal,
     },
+    /// Streams are published as services of streams, datagrams as those of datagrams.
+    #[error("{0} carries {carried}: publish it as such", carried = carried(*.0))]
+    OtherTransport(Service),
     /// The service is published already.
     #[error("{0} is published already")]
     AlreadyPublished(Service),
@@ -277,7 +281,7 @@ async fn serve(core: &Core, mut stream: PeerStream, heard: &Heard) -> Result<(),
     let frame = read_frame(&mut stream).await?;
     let open: Open = wire::decode(&frame, MAX_OPEN_BYTES)?;
     heard.set();
-    if matches!(core.asker.verifier.committee(&open.staple.header), Err(Rejection::Unwalked { .. })) {
+    if matches!(core.asker.verifier.grounds(&open.staple.header), Err(Rejection::Unwalked { .. })) {
         // An epoch has begun, and the caller knows before we do.
         core.asker.catch_up().await;
     }
@@ -320,8 +324,8 @@ fn judge(core: &Core, open: &Open, key: KeyAddress) -> Result<(Rule, mpsc::Sende
     let (policy, streams) = core.book.find(open.service).ok_or(Refusal::NoService)?;
     let own = core.guard.device(core.own).ok_or(Refusal::Stale)?;
     let verifier = &core.asker.verifier;
-    let committee = verifier.committee(&open.staple.header).map_err(|_| Refusal::BadStaple)?;
-    let staple = verify_staple(&verifier.trust(&committee), open, key, core.own, own.fleet)
+    let grounds = verifier.grounds(&open.staple.header).map_err(|_| Refusal::BadStaple)?;
+    let staple = verify_staple(&grounds.trust(), open, key, core.own, own.fleet)
         .inspect_err(|error| tracing::debug!(caller = %key, %error, "a staple proves nothing"))
         .map_err(|_| Refusal::BadStaple)?;
     // A block that contradicts one verified before is no evidence, whoever attested it.

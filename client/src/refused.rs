@@ -4,8 +4,15 @@ use libp2p::{Multiaddr, PeerId};
 use std::{fmt, sync::Arc, time::Duration};
 use windlass_p2p::{OpenError, frame::FrameError};
 use windlass_protocol::{
-    B256, KeyAddress, bundle::BundleError, committee::StepError, head::HeadError, message::resolve::Reason,
-    route::RouteError, slot::Slot, wire::DecodeError,
+    B256, KeyAddress,
+    bundle::BundleError,
+    committee::StepError,
+    head::HeadError,
+    message::resolve::Reason,
+    route::RouteError,
+    slot::Slot,
+    spec::{RenewalError, SpecError},
+    wire::DecodeError,
 };
 
 /// What a node did that its answer was not taken.
@@ -101,6 +108,9 @@ pub enum Rejection {
     /// It passed on a route that is not the device's.
     #[error("sent a false route: {0}")]
     Route(RouteError),
+    /// The chain spec it brought can't take the present one's place.
+    #[error("brought a chain spec that isn't adopted: {0}")]
+    Renewal(RenewalError),
     /// It told of a change in a block that became final without it: its notices are ignored from now on.
     #[error("told of a change that never came")]
     FalseNotice,
@@ -141,11 +151,25 @@ impl Rejection {
             Self::Retired { .. } | Self::NotTheQuestion | Self::Withheld(_) => true,
             // That nobody can be believed after so long is nobody's lie; nor is an old head.
             Self::Step(error) => !matches!(error, StepError::Expired { .. } | StepError::Early { .. }),
+            // It may have been given the spec by another publisher; what it can't have been given is no spec at all.
+            Self::Renewal(error) => {
+                matches!(error, RenewalError::Spec(SpecError::Decode(_) | SpecError::NotCanonical))
+            }
             // The anchor may be out of its reach.
             Self::Unwalked { .. } | Self::NoAnchor(_) => false,
             Self::Unreachable(_) | Self::Silent { .. } | Self::Broken(_) | Self::Declined { .. } => false,
             // An honest node says the same of a block that the chain takes back.
             Self::FalseNotice | Self::Older { .. } | Self::TooOld { .. } | Self::Untimely(_) => false,
+        }
+    }
+
+    /// Whether the reason may be that our chain spec is too old to know who vouches for heads now.
+    pub(crate) fn may_be_our_spec(&self) -> bool {
+        match self {
+            Self::Step(_) | Self::Unwalked { .. } | Self::Retired { .. } => true,
+            Self::Unproven(error) => matches!(error, BundleError::Head(HeadError::NotCommittee { .. })),
+            Self::Untimely(error) => matches!(error, HeadError::OtherEpoch { .. }),
+            _ => false,
         }
     }
 

@@ -238,7 +238,7 @@ fn believe(
     device: DeviceId,
     record: &DeviceRecord,
 ) -> Result<Option<VerifiedRoute>, Rejection> {
-    match verify_route(&verifier.spec, signed, device, record, verifier.now()) {
+    match verify_route(&verifier.spec(), signed, device, record, verifier.now()) {
         Ok(route) => Ok(Some(route)),
         Err(RouteError::Time(_) | RouteError::NotItsKey { .. }) => Ok(None),
         Err(error) => Err(Rejection::Route(error)),

@@ -181,6 +181,25 @@ impl Stream {
     }
 }
 
+/// For datagrams: whole chunks, in place of bytes.
+impl Stream {
+    pub(crate) fn poll_read_chunk(
+        &self,
+        cx: &mut Context<'_>,
+        chunk: &mut Vec<u8>,
+    ) -> Poll<io::Result<bool>> {
+        self.pipe.poll_reader(cx, |stream, cx| stream.poll_read_chunk(cx, chunk))
+    }
+
+    pub(crate) fn poll_write_chunk(&self, cx: &mut Context<'_>, chunk: &[u8]) -> Poll<io::Result<()>> {
+        self.pipe.poll_writer(cx, |stream, cx| stream.poll_write_chunk(cx, chunk))
+    }
+
+    pub(crate) fn poll_flush_chunks(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.pipe.poll_writer(cx, futures::AsyncWrite::poll_flush)
+    }
+}
+
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stream")

@@ -1,6 +1,7 @@
-//! What everything is verified against: the pinned spec, the committees walked to so far, and the time.
+//! What everything is verified against: the spec, the committees walked to so far, and the time.
 //!
-//! The one place that says which committee a head is checked with. How a walk is done is in `walk`.
+//! The one place that says which committee a head is checked with, and which spec is in use. How a walk is done is in
+//! `walk`, where a newer spec comes from in `renewal`.
 
 use crate::{
     clock::{Clock, Timekeeper},
@@ -11,16 +12,40 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use windlass_protocol::{
     bundle::BundleError,
-    committee::{Committee, CommitteeStep, Committees, VerifiedStep, verify_step},
+    committee::{Committee, CommitteeStep, Committees, verify_step},
     head::{HeadError, Trust},
     header::Header,
     spec::VerifiedSpec,
 };
 
+/// The spec in use, and how far the client walked under it.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    pub(crate) spec: Arc<VerifiedSpec>,
+    pub(crate) committees: Committees,
+}
+
+/// What one head is checked against: taken at one moment, so that spec and committee belong together.
+pub(crate) struct Grounds {
+    pub(crate) spec: Arc<VerifiedSpec>,
+    committee: Committee,
+    now: u64,
+}
+
+impl Grounds {
+    pub(crate) fn trust(&self) -> Trust<'_> {
+        Trust { spec: &self.spec, committee: &self.committee, now: Some(self.now), nonce: None }
+    }
+
+    /// How many members must have signed.
+    pub(crate) fn threshold(&self) -> usize {
+        self.spec.threshold(self.committee.members().len())
+    }
+}
+
 pub(crate) struct Verifier {
-    pub(crate) spec: VerifiedSpec,
     pub(crate) time: Arc<Timekeeper>,
-    committees: watch::Sender<Committees>,
+    standing: watch::Sender<Standing>,
 }
 
 impl Verifier {
@@ -29,64 +54,85 @@ impl Verifier {
         let resumed = walked
             .and_then(|Walked { members, from, through }| Committees::resume(&spec, members, from, through));
         let committees = resumed.unwrap_or_else(|| Committees::first(&spec));
-        Self { spec, time, committees: watch::Sender::new(committees) }
+        Self { time, standing: watch::Sender::new(Standing { spec: Arc::new(spec), committees }) }
     }
 
     pub(crate) fn now(&self) -> u64 {
         self.time.unix_seconds()
     }
 
-    /// The committees, now and from now on.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<Committees> {
-        self.committees.subscribe()
+    /// The spec in use.
+    pub(crate) fn spec(&self) -> Arc<VerifiedSpec> {
+        self.standing.borrow().spec.clone()
+    }
+
+    /// Spec and committees, now and from now on.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// How far the walk has come.
+    pub(crate) fn walked(&self) -> Walked {
+        Walked::of(&self.standing.borrow().committees)
     }
 
     /// The last epoch walked to.
     pub(crate) fn through(&self) -> u32 {
-        self.committees.borrow().through()
+        self.standing.borrow().committees.through()
     }
 
     /// The committee of the epoch that a header is of, or that nobody has walked there yet.
-    pub(crate) fn committee(&self, header: &[u8]) -> Result<Committee, Rejection> {
+    pub(crate) fn grounds(&self, header: &[u8]) -> Result<Grounds, Rejection> {
         let header = Header::decode(header)
             .map_err(|error| Rejection::Unproven(BundleError::Head(HeadError::Header(error))))?;
-        let epoch = self.spec.epoch_at(header.timestamp);
-        let committees = self.committees.borrow();
-        match committees.of(epoch) {
-            Some(committee) => Ok(committee.clone()),
+        let now = self.now();
+        let Standing { spec, committees } = &*self.standing.borrow();
+        let epoch = spec.epoch_at(header.timestamp);
+        let committee = match committees.of(epoch) {
+            Some(committee) => committee.clone(),
             None if epoch > committees.through() => {
-                Err(Rejection::Unwalked { epoch, known: committees.through() })
+                return Err(Rejection::Unwalked { epoch, known: committees.through() });
             }
             // Longer ago than is remembered: the check itself says so.
-            None => Ok(committees.latest().clone()),
-        }
-    }
-
-    /// What a head is checked against.
-    pub(crate) fn trust<'a>(&'a self, committee: &'a Committee) -> Trust<'a> {
-        Trust { spec: &self.spec, committee, now: Some(self.now()), nonce: None }
+            None => committees.latest().clone(),
+        };
+        Ok(Grounds { spec: spec.clone(), committee, now })
     }
 
     /// Why a bundle proves nothing; names those who sign though they were replaced.
     pub(crate) fn rejection(&self, error: BundleError) -> Rejection {
         if let BundleError::Head(HeadError::NotCommittee { number, signer }) = error
-            && let Some(through) = self.committees.borrow().retired(&signer.0)
+            && let Some(through) = self.standing.borrow().committees.retired(&signer.0)
         {
             return Rejection::Retired { number, signer, through };
         }
         error.into()
     }
 
-    /// Checks a step on from where the walk has come to.
-    pub(crate) fn verify_step(&self, step: &CommitteeStep) -> Result<VerifiedStep, Rejection> {
-        let committees = self.committees.borrow().clone();
+    /// Walks on, if the step leads from where the walk has come to; gives the last epoch it led to.
+    pub(crate) fn walk_on(&self, step: &CommitteeStep) -> Result<u32, Rejection> {
+        let Standing { spec, committees } = self.standing.borrow().clone();
         // Who is cold learns from its anchor, not from an old committee, what time it is.
         let now = (!self.time.is_cold()).then(|| self.now());
-        verify_step(&self.spec, &committees, now, step).map_err(Rejection::from)
+        let step = verify_step(&spec, &committees, now, step).map_err(Rejection::from)?;
+        self.standing.send_modify(|standing| {
+            // Under another spec adopted meanwhile the walk begins anew.
+            if standing.spec.hash() == spec.hash() {
+                standing.committees.take(&step);
+            }
+        });
+        Ok(step.last())
     }
 
-    /// Walks on.
-    pub(crate) fn take(&self, step: &VerifiedStep) {
-        self.committees.send_modify(|committees| committees.take(step));
+    /// Goes on under a newer spec, from its committee on; false if one at least as new is in use.
+    pub(crate) fn adopt(&self, newer: VerifiedSpec) -> bool {
+        self.standing.send_if_modified(|standing| {
+            let adopts = newer.succeeds(&standing.spec).is_ok();
+            if adopts {
+                standing.committees = Committees::first(&newer);
+                standing.spec = Arc::new(newer);
+            }
+            adopts
+        })
     }
 }

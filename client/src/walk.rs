@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use windlass_protocol::{
     message::{
         MAX_FRAME, names,
-        resolve::{Request, Response},
+        resolve::{Reason, Request, Response},
     },
     question::Question,
     wire,
@@ -31,7 +31,14 @@ impl Asker {
             }
             Ok(())
         };
-        timeout(NODE_DEADLINE, walked).await.unwrap_or(Err(Rejection::Silent { after: NODE_DEADLINE }))
+        let walked = timeout(NODE_DEADLINE, walked).await;
+        match walked.unwrap_or(Err(Rejection::Silent { after: NODE_DEADLINE })) {
+            // It shows a head of that epoch, and has none that leads there.
+            Err(Rejection::Declined { reason: Reason::NotReady, .. }) => {
+                Err(Rejection::Unwalked { epoch, known: self.verifier.through() })
+            }
+            walked => walked,
+        }
     }
 
     async fn step(&self, node: &Node) -> Result<(), Rejection> {
@@ -43,11 +50,10 @@ impl Asker {
             Response::Refused { reason, text } => {
                 return Err(Rejection::Declined { reason, text: plain(&text) });
             }
-            Response::Proven { .. } => return Err(Rejection::NotTheQuestion),
+            Response::Proven { .. } | Response::Spec(_) => return Err(Rejection::NotTheQuestion),
         };
-        let step = self.verifier.verify_step(&step)?;
-        tracing::debug!(epoch = step.last(), "walked on to the committee of a later epoch");
-        self.verifier.take(&step);
+        let epoch = self.verifier.walk_on(&step)?;
+        tracing::debug!(epoch, "walked on to the committee of a later epoch");
         Ok(())
     }
 

@@ -140,7 +140,7 @@ impl Session<'_> {
         let control = &self.core.asker.control;
         let protocol = StreamProtocol::new(names::WATCH);
         let stream = control
-            .open(self.node.peer, vec![self.node.dial.clone()], protocol, NODE_DEADLINE)
+            .open(self.node.peer, self.node.dial.clone(), protocol, NODE_DEADLINE)
             .await
             .map_err(|error| Rejection::Unreachable(Box::new(error)))?;
         let (reader, writer) = stream.split();
@@ -245,14 +245,14 @@ impl Session<'_> {
             FromNode::Push(push) => push,
             FromNode::Notice(notice) => {
                 self.asked_for(notice.slots.iter().map(|(slot, _)| slot))?;
-                self.core.guard.doubt(&notice, self.node.peer, verifier.spec.max_finality_lag);
+                self.core.guard.doubt(&notice, self.node.peer, verifier.spec().max_finality_lag);
                 // Unproven: who only notifies is as good as silent.
                 return Ok(false);
             }
         };
         self.asked_for(push.slots.iter())?;
-        let committee = verifier.committee(&push.bundle.header)?;
-        let bundle = verify_bundle(&verifier.trust(&committee), &push.bundle, &push.slots)
+        let grounds = verifier.grounds(&push.bundle.header)?;
+        let bundle = verify_bundle(&grounds.trust(), &push.bundle, &push.slots)
             .map_err(|error| verifier.rejection(error))?;
         self.core.asker.heads.note(bundle.head())?;
         self.check_complete(bundle.head())?;

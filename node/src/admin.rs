@@ -29,9 +29,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use windlass_p2p::Control;
 use windlass_p2p::relay::{RelayStats, Usage};
-use windlass_protocol::Address;
 use windlass_protocol::head::{Trust, verify_head};
 use windlass_protocol::spec::VerifiedSpec;
+use windlass_protocol::{Address, B256};
 
 /// What health is read from.
 #[derive(Clone)]
@@ -74,6 +74,8 @@ pub struct Vitals {
     pub(crate) reports: Arc<BTreeMap<Address, Report>>,
     pub(crate) providers: Vec<ProviderHealth>,
     pub(crate) counts: Counts,
+    /// Version and hash of the chain spec in use, and until when it lets fresh devices in, in Unix seconds.
+    pub(crate) spec: (u64, B256, u64),
     /// Why a client whose clock is ours would refuse what is served.
     refused: Option<String>,
     /// The highest block that any provider had lately.
@@ -157,6 +159,7 @@ impl Gauges {
             signing: self.signing.borrow().clone(),
             size,
             faults,
+            spec: (self.spec.version, self.spec.hash(), self.spec.good_until()),
             reports: self.reported.borrow().clone().unwrap_or_default(),
             providers: self.providers.health(),
             counts: Counts {
@@ -248,6 +251,11 @@ impl Vitals {
                 "slots": self.size.map(|size| size.slots),
                 "rebuilds": mirror.generation,
                 "beside": mirror.beside,
+            }),
+            "spec": json!({
+                "version": self.spec.0,
+                "hash": self.spec.1.to_string(),
+                "good_until": self.spec.2,
             }),
             "peers": self.counts.peers,
             "connections": self.counts.connections,

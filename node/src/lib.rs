@@ -17,6 +17,7 @@
 //! | [`network`] | the `network` task: the swarm |
 //! | [`relay`] | the `relay` task: whom it serves; the rest of it is in `windlass_p2p` |
 //! | [`admin`], [`metrics`] | the `admin` task: health and metrics over HTTP |
+//! | [`spec_file`] | the `spec` task: a renewed chain spec is passed on as soon as it lies there |
 //! | [`snapshot`] | the mirror at one block as a file |
 //! | [`limits`] | every bound |
 //!
@@ -50,6 +51,7 @@ pub mod relay;
 pub mod seats;
 pub mod serve;
 pub mod snapshot;
+pub mod spec_file;
 pub mod store;
 #[cfg(test)]
 mod testing;

@@ -15,6 +15,9 @@ pub const LEAST_RELAY_RATE: u64 = 4_096;
 /// Devices whose relayed bytes `/metrics` names, those with the most; all others are summed up.
 pub const METRICS_DEVICES: usize = 1_000;
 
+/// Between two looks at the chain spec's file: whoever renews it needn't wait, and a look costs a system call.
+pub const SPEC_LOOK: Duration = Duration::from_secs(10);
+
 /// Multiaddrs in each list of the configuration.
 pub const MAX_CONFIGURED: usize = 64;
 

@@ -63,6 +63,13 @@ fn heads(registry: &mut Registry, vitals: &Vitals) {
         "Members known to have signed two blocks at one number",
         Some(vitals.faults.len() as u64),
     );
+    gauge(registry, "spec_version", "The version of the chain spec in use", Some(vitals.spec.0));
+    gauge(
+        registry,
+        "spec_good_until_seconds",
+        "Unix seconds until which the chain spec lets fresh devices in",
+        Some(vitals.spec.2),
+    );
     let convicted =
         vitals.reports.values().filter(|report| matches!(report, Report::Convicted { .. })).count();
     gauge(

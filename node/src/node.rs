@@ -12,6 +12,7 @@ use crate::network::{ListenError, Network};
 use crate::rate::Rates;
 use crate::relay::{ByMirror, Judge};
 use crate::serve::{Answers, RouteBook, run_resolver, run_routes, run_watch};
+use crate::spec_file::SpecFile;
 use crate::store::{Store, StoreError};
 use futures::future::BoxFuture;
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
@@ -162,8 +163,10 @@ impl Node {
             Attester::new(store.clone(), spec.clone(), lineage.clone(), Some(signing), mirror.clone());
         let (served, told, signing) = (attester.served(), attester.told(), attester.signing());
         let (challenges, challengers) = Challenges::channel();
+        let spec_file = SpecFile::new(config.spec_file, spec.clone());
         let answers =
-            Answers::new(store.clone(), spec.clone(), served.clone(), lineage.clone(), routes.clone());
+            Answers::new(store.clone(), spec.clone(), served.clone(), lineage.clone(), routes.clone())
+                .with_newest(spec_file.newest());
         let rates = Arc::new(Rates::new(REQUESTS_PER_SECOND, REQUEST_BURST));
         let gossip =
             Gossip::new(control.clone(), config.peers, lineage.clone(), told, attester.once(), inbox);
@@ -217,6 +220,7 @@ impl Node {
         self.spawn("routes", |cancelled| {
             plain(run_routes(spec, answers, routes, rates, streams.routes, cancelled))
         });
+        self.spawn("spec", |cancelled| plain(spec_file.run(cancelled)));
         self.spawn("admin", |cancelled| plain(admin::run(listener, gauges, cancelled)));
     }
 

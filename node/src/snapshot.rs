@@ -18,7 +18,7 @@ use windlass_protocol::spec::{FinalityRule, VerifiedSpec};
 use windlass_protocol::{B256, Bytes};
 
 /// What every file begins with; the number changes with the format.
-const MAGIC: &[u8; 20] = b"windlass snapshot 1\n";
+const MAGIC: &[u8; 20] = b"windlass snapshot 2\n";
 
 /// Why there is no snapshot, or why it isn't taken. Nothing of it was.
 #[derive(Debug, thiserror::Error)]
@@ -42,14 +42,14 @@ pub enum SnapshotError {
         /// What is wrong.
         reason: String,
     },
-    /// Of another chain spec.
-    #[error("snapshot {}: it is of chain spec {found}, the configured one is {configured}", .path.display())]
-    OtherSpec {
+    /// Of another network, whichever version of its chain spec it was made under.
+    #[error("snapshot {}: it is of network {found}, the configured chain spec is of {configured}", .path.display())]
+    OtherNetwork {
         /// Which.
         path: PathBuf,
-        /// The spec it is of.
+        /// The network it is of.
         found: B256,
-        /// The configured one.
+        /// The configured spec's.
         configured: B256,
     },
     /// What it says is not what the chain proves.
@@ -92,7 +92,9 @@ pub fn export(store: &Store, spec: &VerifiedSpec, path: &Path) -> Result<Summary
     let position = Position { number, hash: windlass_protocol::keccak256(&header) };
     let rows = store.slots_at(number)?;
     let mut head = RlpStream::new_list(3);
-    head.append(&spec.hash().as_slice()).append(&header.as_ref()).append_raw(&Accounts::encode(&account), 1);
+    head.append(&spec.network().as_slice())
+        .append(&header.as_ref())
+        .append_raw(&Accounts::encode(&account), 1);
     let head = head.out();
     // A name of its own until it is whole; an existing file is never overwritten.
     let partial = path.with_extension("partial");
@@ -198,8 +200,8 @@ fn read(path: &Path, spec: &VerifiedSpec) -> Result<Snapshot, SnapshotError> {
     let mut head = vec![0; head_bytes];
     file.read_exact(&mut head).map_err(failed)?;
     let (found, header, account) = decode_head(&head).ok_or_else(|| malformed("its head is damaged"))?;
-    if found != spec.hash() {
-        return Err(SnapshotError::OtherSpec { path: path.to_owned(), found, configured: spec.hash() });
+    if found != spec.network() {
+        return Err(SnapshotError::OtherNetwork { path: path.to_owned(), found, configured: spec.network() });
     }
     let count = u64::from_be_bytes(array(&mut file).map_err(failed)?);
     // Before anything of that size is made: the file must have as many bytes as it promises.
@@ -222,9 +224,9 @@ fn read(path: &Path, spec: &VerifiedSpec) -> Result<Snapshot, SnapshotError> {
 fn decode_head(bytes: &[u8]) -> Option<(B256, Bytes, Vec<Bytes>)> {
     let rlp = Rlp::new(bytes);
     let whole = rlp.payload_info().ok()?.total() == bytes.len() && rlp.item_count().ok()? == 3;
-    let spec = B256::try_from(rlp.at(0).ok()?.data().ok()?).ok().filter(|_| whole)?;
+    let network = B256::try_from(rlp.at(0).ok()?.data().ok()?).ok().filter(|_| whole)?;
     let header = Bytes::copy_from_slice(rlp.at(1).ok()?.data().ok()?);
-    Some((spec, header, Accounts::decode(rlp.at(2).ok()?.as_raw())?))
+    Some((network, header, Accounts::decode(rlp.at(2).ok()?.as_raw())?))
 }
 
 fn array<const N: usize>(file: &mut impl Read) -> io::Result<[u8; N]> {

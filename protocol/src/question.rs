@@ -118,6 +118,9 @@ pub enum Question {
     },
     /// 8 `[8, kind, key]`: one slot as it is, for watching and re-proving.
     Slot(Slot),
+    /// 9 `[9, version]`: the newest signed chain spec, if it is above this version. A request of its own: it is answered
+    /// by the spec, and nothing of the registry proves it.
+    Spec(u64),
 }
 
 impl Encodable for Question {
@@ -139,6 +142,7 @@ impl Encodable for Question {
             Self::Slot(slot) => {
                 s.begin_list(3).append(&8u8).append(&slot.kind()).append(&slot.mapping_key().as_slice())
             }
+            Self::Spec(version) => s.begin_list(2).append(&9u8).append(version),
         };
     }
 }
@@ -161,6 +165,7 @@ impl Decodable for Question {
                 service: service(field(3)?)?,
             },
             8 => Self::Slot(slot(&f[1], field(2)?)?),
+            9 => Self::Spec(f[1].as_val()?),
             _ => return Err(DecoderError::Custom("an unknown kind of question")),
         })
     }
@@ -205,6 +210,7 @@ impl Question {
             Self::Node(address) => one(Slot::Node(*address), lookup),
             Self::Committee(epoch) => one(Slot::Committee(*epoch), lookup),
             Self::Slot(slot) => one(*slot, lookup),
+            Self::Spec(_) => Ok(()),
         }
     }
 }

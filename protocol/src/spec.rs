@@ -10,6 +10,10 @@ use alloy_sol_types::{Eip712Domain, SolStruct};
 use core::ops::Deref;
 use rlp::{Decodable, DecoderError, Encodable, Rlp, RlpStream};
 
+mod renewal;
+
+pub use renewal::{Fixed, RenewalError, SuccessionError, verify_renewal};
+
 /// Most members of a committee.
 pub const MAX_COMMITTEE: usize = 16;
 /// Most bytes of a signed chain spec.
@@ -247,6 +251,11 @@ impl SignedSpec {
         Self { spec, signature }
     }
 
+    /// What it says, whoever signed it.
+    pub fn claimed(&self) -> Result<ChainSpec, wire::DecodeError> {
+        wire::decode(&self.spec, MAX_SPEC_BYTES)
+    }
+
     /// The bytes to store.
     pub fn to_bytes(&self) -> Vec<u8> {
         wire::encode(self)
@@ -278,10 +287,11 @@ pub struct VerifiedSpec {
     spec: ChainSpec,
     hash: B256,
     publisher: KeyAddress,
+    signature: Signature,
 }
 
 impl VerifiedSpec {
-    /// keccak256 of the spec's RLP without its signature: the key of a client's state.
+    /// keccak256 of the spec's RLP without its signature.
     pub fn hash(&self) -> B256 {
         self.hash
     }
@@ -289,6 +299,11 @@ impl VerifiedSpec {
     /// Who signed it.
     pub fn publisher(&self) -> KeyAddress {
         self.publisher
+    }
+
+    /// With its signature, as stored and exchanged: for whoever has to check it anew.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        SignedSpec { spec: wire::encode(&self.spec), signature: self.signature }.to_bytes()
     }
 }
 
@@ -312,7 +327,7 @@ pub fn verify_spec(bytes: &[u8], publisher: KeyAddress) -> Result<VerifiedSpec, 
     if wire::encode(&spec) != signed.spec {
         return Err(SpecError::NotCanonical);
     }
-    Ok(VerifiedSpec { spec, hash, publisher })
+    Ok(VerifiedSpec { spec, hash, publisher, signature: signed.signature })
 }
 
 #[cfg(test)]

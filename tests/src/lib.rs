@@ -1,4 +1,4 @@
-//! Scenarios across all of Windlass, against real processes on loopback: the harness they share, the
+//! Scenarios across all of Windlass, against real processes: the harness they share, the
 //! demo's story step by step, and a node that lies.
 //!
 //! | module | owns |
@@ -7,11 +7,13 @@
 //! | [`site`] | the HTTP server that a device publishes |
 //! | [`story`] | the demo's steps, each with what it shows |
 //! | [`evil`] | a node that lies |
+//! | [`internet`] | an internet of one's own in network namespaces, with gateways and bad roads |
 //! | [`peers`] | other people's programs, where they are installed |
 //!
 //! Nothing here is part of the product.
 
 pub mod evil;
+pub mod internet;
 pub mod peers;
 pub mod site;
 pub mod story;

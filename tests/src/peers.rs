@@ -9,6 +9,10 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+use windlass_protocol::{B256, SecretKey};
+use windlass_testnet::network::Testnet;
+
+use crate::windlass::Running;
 
 /// How long anvil may take until it listens.
 const LISTENS_WITHIN: Duration = Duration::from_secs(30);
@@ -23,10 +27,15 @@ pub fn repository() -> &'static Path {
 
 /// Says that a test can't run here, or fails it where nothing may be skipped unseen.
 pub fn skip(why: &str) -> anyhow::Result<()> {
+    skip_for(why, "run make peers")
+}
+
+/// The same with another way to mend it.
+pub fn skip_for(why: &str, remedy: &str) -> anyhow::Result<()> {
     if std::env::var("CI").is_ok_and(|ci| ci == "true") {
-        bail!("{why}; run make peers");
+        bail!("{why}; {remedy}");
     }
-    eprintln!("skipped: {why}; run make peers");
+    eprintln!("skipped: {why}; {remedy}");
     Ok(())
 }
 
@@ -46,6 +55,22 @@ pub fn forge() -> anyhow::Result<Option<PathBuf>> {
 pub fn javascript() -> anyhow::Result<Option<PathBuf>> {
     let installed = present(repository().join("tests/interop/node_modules/viem"), "viem")?;
     Ok(installed.map(|_| repository().join("tests/interop")))
+}
+
+/// Starts the second implementation of our wire formats as the device with this key, which wants to open a name's service
+/// tcp/8080 and asks the first node; `None`, said aloud, where the JavaScript clients aren't installed.
+pub async fn second_implementation(
+    testnet: &Testnet,
+    name: &str,
+    key: &SecretKey,
+) -> anyhow::Result<Option<Running>> {
+    let Some(folder) = javascript()? else { return Ok(None) };
+    let mut command = Command::new("node");
+    command.arg("clients/second.mjs").arg(testnet.spec_file()).arg(testnet.publisher().to_string());
+    command.arg(&testnet.multiaddrs()[0]).args([name, "8080"]).current_dir(folder);
+    let mut running = Running::start(command, "second.mjs".to_owned())?;
+    running.tell(&format!("{}", B256::from(*key.to_bytes()))).await?;
+    Ok(Some(running))
 }
 
 fn present(path: PathBuf, what: &str) -> anyhow::Result<Option<PathBuf>> {

@@ -2,9 +2,10 @@
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::{ConnectInfo, Path};
 use axum::routing::get;
 use futures::stream;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -27,15 +28,22 @@ pub struct Site {
 impl Site {
     /// Starts it on a free loopback port.
     pub async fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        Self::start_at(Ipv4Addr::LOCALHOST.into()).await
+    }
+
+    /// Starts it on a free port of this address.
+    pub async fn start_at(host: IpAddr) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind((host, 0)).await?;
         let address = listener.local_addr()?;
         let router = Router::new()
             .route("/", get(async || PAGE))
+            .route("/you", get(async |ConnectInfo(you): ConnectInfo<SocketAddr>| you.to_string()))
             .route("/file", get(async || file()))
+            .route("/file/{bytes}", get(async |Path(bytes): Path<usize>| part(bytes)))
             .route("/endless", get(async || Body::from_stream(ticks())));
         let task = tokio::spawn(async move {
             // It only ends with an error when the listener fails, which the requests then show.
-            let _ = axum::serve(listener, router).await;
+            let _ = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await;
         });
         Ok(Self { address, task })
     }
@@ -55,6 +63,13 @@ impl Drop for Site {
 /// The file's content: each 8 bytes are their own place, so no part can stand for another.
 pub fn file() -> Vec<u8> {
     (0..FILE_BYTES as u64 / 8).flat_map(u64::to_le_bytes).collect()
+}
+
+/// The file's first bytes.
+fn part(bytes: usize) -> Vec<u8> {
+    let mut file = file();
+    file.truncate(bytes);
+    file
 }
 
 /// keccak256 of the file.

@@ -3,10 +3,11 @@
 
 use anyhow::{Context, bail};
 use serde_json::Value;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -30,6 +31,8 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
 pub struct Windlass {
     program: PathBuf,
     profile: PathBuf,
+    /// What runs the program somewhere else, if anything.
+    place: Vec<OsString>,
 }
 
 /// What a command said in the end.
@@ -48,11 +51,18 @@ pub struct Outcome {
 impl Windlass {
     /// The command line with this profile.
     pub fn new(profile: &Path) -> anyhow::Result<Self> {
-        Ok(Self { program: program("windlass")?, profile: profile.to_owned() })
+        Ok(Self { program: program("windlass")?, profile: profile.to_owned(), place: Vec::new() })
+    }
+
+    /// The same, run by another command: one that runs what it is given somewhere else.
+    pub fn within<A: Into<OsString>>(&self, place: impl IntoIterator<Item = A>) -> Self {
+        Self { place: place.into_iter().map(Into::into).collect(), ..self.clone() }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut words = self.place.iter().map(OsString::as_os_str).chain([self.program.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
         command.arg("--json").arg("--profile").arg(&self.profile).args(arguments).kill_on_drop(true);
         command
     }
@@ -95,7 +105,7 @@ impl Windlass {
 pub struct Running {
     what: String,
     child: Child,
-    _stdin: Option<ChildStdin>,
+    stdin: Option<ChildStdin>,
     events: mpsc::Receiver<Value>,
     errors: mpsc::Receiver<Value>,
 }
@@ -113,7 +123,7 @@ impl Running {
         let stdout = child.stdout.take().context("stdout is piped")?;
         let stderr = child.stderr.take().context("stderr is piped")?;
         let stdin = child.stdin.take();
-        Ok(Self { what, child, _stdin: stdin, events: lines(stdout), errors: lines(stderr) })
+        Ok(Self { what, child, stdin, events: lines(stdout), errors: lines(stderr) })
     }
 
     /// The next line on standard output for which `wanted` holds.
@@ -148,9 +158,29 @@ impl Running {
         self.events.recv().await
     }
 
+    /// Writes a line to its standard input, which stays open until it ends.
+    pub async fn tell(&mut self, line: &str) -> anyhow::Result<()> {
+        let stdin = self.stdin.as_mut().context("stdin is piped")?;
+        stdin.write_all(format!("{line}\n").as_bytes()).await?;
+        Ok(stdin.flush().await?)
+    }
+
     /// Its process id, while it runs.
     pub fn process_id(&self) -> Option<u32> {
         self.child.id()
+    }
+
+    /// Asks it to end by closing its standard input, and returns the last line it prints.
+    pub async fn finish(mut self, within: Duration) -> anyhow::Result<Value> {
+        drop(self.stdin.take());
+        let last = async {
+            let mut last = Value::Null;
+            while let Some(line) = self.events.recv().await {
+                last = line;
+            }
+            last
+        };
+        timeout(within, last).await.with_context(|| format!("{} did not end in time", self.what))
     }
 
     /// Ends it at once, as kill -9 does.

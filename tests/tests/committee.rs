@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use std::fs;
+use std::time::Duration;
 use windlass_contracts::node_staking::{ISigned, NodeStaking};
 use windlass_p2p::frame::{read_frame, write_frame};
 use windlass_p2p::libp2p::multiaddr::Protocol;
@@ -22,13 +23,17 @@ use windlass_protocol::{Address, B256, SecretKey, U256, wire};
 use windlass_testnet::chain::DEV_ACCOUNTS;
 use windlass_testnet::network::{Testnet, health};
 use windlass_tests::evil::Lie;
-use windlass_tests::story::{SOON, Story};
+use windlass_tests::peers;
+use windlass_tests::story::{NAME, SOON, Story};
 use windlass_tests::windlass::program;
 
 /// What a node stakes, in wei.
 const STAKE: u64 = 1_000_000_000_000_000_000;
 /// Until when a consent to staking may be used.
 const DEADLINE: u64 = (1 << 40) - 1;
+
+/// How long another implementation may take to get to the present, on a machine that is busy with everything else.
+const WALKED_WITHIN: Duration = Duration::from_secs(60);
 
 mod eip712 {
     alloy_sol_types::sol! {
@@ -126,7 +131,7 @@ impl<'a> Desk<'a> {
         for (place, node) in self.testnet.nodes().iter().flatten().enumerate() {
             let reached = async {
                 while !health(&node.admin).await.is_some_and(|said| wanted(place, &said)) {
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             };
             let waited = tokio::time::timeout(SOON, reached).await;
@@ -191,6 +196,7 @@ async fn a_new_committee_takes_over_and_the_retired_one_is_refused() -> anyhow::
     story.create_fleet().await?;
     let (a, b) = (story.enrol("a").await?, story.enrol("b").await?);
     story.register_name(&a).await?;
+    story.grant(&a, &b).await?;
     let before = story.resolve(&b).await?;
     ensure!(before["proof"]["threshold"] == 1, "the first committee has one member: {before}");
 
@@ -220,6 +226,15 @@ async fn a_new_committee_takes_over_and_the_retired_one_is_refused() -> anyhow::
     // Once there, it remembers.
     let again = story.resolve(&b).await?;
     ensure!(again["proof"]["epoch"] == epoch + 1, "{again}");
+
+    // So does another implementation, of which the page about the wire formats is all that it knows.
+    let (secret, passphrase) = (&b.files.key, fs::read_to_string(story.testnet.passphrase_file())?);
+    let secret = windlass_keyfile::read(secret, passphrase.trim_end())?;
+    if let Some(mut second) = peers::second_implementation(&story.testnet, NAME, &secret).await? {
+        let resolved = second.event(WALKED_WITHIN, |line| line.get("resolved").is_some()).await?;
+        ensure!(resolved["epoch"] == epoch + 1, "{resolved}");
+        second.kill().await?;
+    }
 
     // Who was replaced is believed no more; A, which walks only now, knows that it was.
     let reason = story.resolve_past_a_lie(&a, &a, Lie::RetiredCommittee).await?;

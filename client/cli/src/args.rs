@@ -61,7 +61,7 @@ pub(crate) enum Command {
     Key(key::Command),
     /// Print the address of a key file without opening it
     Address(key::AddressArgs),
-    /// Deploy the contracts; show a chain spec
+    /// Deploy the contracts; show and renew a chain spec
     #[command(subcommand)]
     Chain(chain::Command),
     /// Create and show fleets
@@ -78,9 +78,9 @@ pub(crate) enum Command {
     Grant(grant::Command),
     /// Find a device by name or id, with proofs
     Resolve(resolve::Args),
-    /// Publish a local TCP service under this device's key
+    /// Publish a local TCP, UDP or Unix service under this device's key
     Publish(publish::Args),
-    /// Listen on a local port and open a stream to a device's service for each connection
+    /// Listen on a local port or Unix socket and open a stream to a device's service for each connection
     Forward(forward::Args),
 }
 
@@ -116,6 +116,8 @@ mod tests {
             "address".to_owned(),
             format!("chain deploy --rpc http://x --committee {id},{id} --key a.json --out a.spec --dev"),
             "chain spec".to_owned(),
+            "chain renew --out b.spec".to_owned(),
+            format!("chain renew --out b.spec --committee {id} --spec-version 3 --date 1800000000"),
             "fleet create --slow-revoke".to_owned(),
             "fleet show 1".to_owned(),
             format!("device consent --fleet 1 --operator {id} --valid-until 1y"),
@@ -140,6 +142,10 @@ mod tests {
             "resolve pump-7".to_owned(),
             "publish --service tcp/8080 --to 127.0.0.1:3000 --mode private --allow fleet:1".to_owned(),
             "forward --listen 127.0.0.1:0 pump-7:tcp/8080".to_owned(),
+            "forward --listen unix:/tmp/pump.sock pump-7:tcp/8080".to_owned(),
+            "forward --listen 127.0.0.1:5353 pump-7:udp/53".to_owned(),
+            "publish --service udp/53 --to 127.0.0.1:53".to_owned(),
+            "publish --service tcp/8080 --to unix:/run/app.sock".to_owned(),
         ];
         for line in lines {
             let parsed = Cli::try_parse_from(format!("windlass {line}").split(' '));
@@ -155,7 +161,8 @@ mod tests {
             "name set-target pump-7",
             "name register Pump",
             "grant add --fleet 1 --target x --grantee anyone --service all",
-            "publish --service udp/53 --to 127.0.0.1:53",
+            "publish --service all --to 127.0.0.1:53",
+            "publish --service tcp/80 --to unix:",
             "publish --service tcp/80 --to 127.0.0.1:80 --mode open",
             "forward pump-7",
             "fleet show 0",

@@ -11,7 +11,7 @@ use crate::profile::{Places, Profile, ProfileError, variable};
 use crate::state::read_bounded;
 use std::path::{Path, PathBuf};
 use windlass_client::{
-    Client, DeviceId, KeyAddress, Multiaddr, SecretKey, StartError, VerifiedSpec, verify_spec,
+    Client, DeviceId, HeadStore, KeyAddress, Multiaddr, SecretKey, StartError, VerifiedSpec, verify_spec,
 };
 use windlass_keyfile::{generate, read};
 use windlass_protocol::spec::{ChainSpec, MAX_SPEC_BYTES};
@@ -80,6 +80,16 @@ impl Context {
             .map_err(|error| failed(format!("can't read the chain spec: {error}")))?
             .ok_or_else(|| failed("no such chain spec".to_owned()))?;
         verify_spec(&bytes, publisher).map_err(|error| failed(error.to_string()))
+    }
+
+    /// The newest chain spec known here: the one stated, or a later version of it that a node brought before.
+    pub(crate) fn newest_spec(&self) -> Result<VerifiedSpec, Failure> {
+        let stated = self.spec()?;
+        let Some(folder) = self.profile.state_dir() else { return Ok(stated) };
+        let failed = |error: &dyn std::fmt::Display| Failure::fault("state", error);
+        let kept = HeadFiles::new(folder).load_spec(stated.network()).map_err(|error| failed(&error))?;
+        let kept = kept.map(|bytes| verify_spec(&bytes, stated.publisher())).transpose()?;
+        Ok(kept.filter(|kept| kept.succeeds(&stated).is_ok()).unwrap_or(stated))
     }
 
     /// The RPC URL.

@@ -1,4 +1,4 @@
-//! The highest verified head on disk, one small file per chain spec, so that "never back" holds from one command to
+//! The highest verified head and the newest chain spec on disk, small files for each network, so that "never back" holds from one command to
 //! the next.
 
 use crate::state;
@@ -8,7 +8,8 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use windlass_client::{HeadStore, HighestHead, Walked};
-use windlass_protocol::{Address, B256};
+use windlass_protocol::spec::{MAX_SPEC_BYTES, SignedSpec};
+use windlass_protocol::{Address, B256, wire};
 
 /// Heads in a folder.
 #[derive(Debug)]
@@ -43,6 +44,10 @@ impl HeadFiles {
 
     fn committee_path(&self, spec: B256) -> PathBuf {
         self.folder.join(format!("{spec:x}.committee.json"))
+    }
+
+    fn spec_path(&self, network: B256) -> PathBuf {
+        self.folder.join(format!("{network:x}.spec"))
     }
 
     /// Two processes at once: only one may compare and replace. Waiting is short.
@@ -81,6 +86,24 @@ impl HeadStore for HeadFiles {
         state::write(&self.path(spec), &serde_json::to_vec(&kept).map_err(io::Error::other)?)
     }
 
+    fn load_spec(&self, network: B256) -> io::Result<Option<Vec<u8>>> {
+        state::read_bounded(&self.spec_path(network), MAX_SPEC_BYTES as u64)
+    }
+
+    fn store_spec(&self, network: B256, signed: &[u8]) -> io::Result<()> {
+        let _lock = self.lock()?;
+        let version = |bytes: &[u8]| {
+            let signed: SignedSpec = wire::decode(bytes, MAX_SPEC_BYTES).ok()?;
+            Some(signed.claimed().ok()?.version)
+        };
+        let kept = self.load_spec(network)?.and_then(|kept| version(&kept));
+        // Another process may have come further meanwhile.
+        if kept.is_some_and(|kept| version(signed) <= Some(kept)) {
+            return Ok(());
+        }
+        state::write(&self.spec_path(network), signed)
+    }
+
     fn load_committee(&self, spec: B256) -> io::Result<Option<Walked>> {
         let kept: Option<KeptCommittee> =
             load(&self.committee_path(spec), "walk from the chain spec's committee again")?;
@@ -102,6 +125,7 @@ impl HeadStore for HeadFiles {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use windlass_protocol::spec::ChainSpec;
 
     #[test]
     fn the_highest_head_is_kept_per_spec() {
@@ -117,6 +141,30 @@ mod tests {
         files.store(one, head(9)).unwrap();
         let later = HeadFiles::new(folder.path().join("state"));
         assert_eq!(later.load(one).unwrap(), Some(head(9)));
+    }
+
+    #[test]
+    fn only_a_higher_version_replaces_a_kept_spec() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = HeadFiles::new(folder.path().join("state"));
+        let key = windlass_client::SecretKey::from_bytes(&[8; 32]).unwrap();
+        let spec = |version| {
+            let spec = ChainSpec { version, ..crate::deploy::tests::example_spec() };
+            SignedSpec::sign(&spec, &key).to_bytes()
+        };
+        let network = B256::repeat_byte(1);
+        assert_eq!(files.load_spec(network).unwrap(), None);
+        for version in [2, 7, 3] {
+            files.store_spec(network, &spec(version)).unwrap();
+        }
+        assert_eq!(files.load_spec(network).unwrap(), Some(spec(7)));
+        assert_eq!(files.load_spec(B256::repeat_byte(2)).unwrap(), None);
+        // What can't be read is replaced, a file that is too long is no spec.
+        std::fs::write(files.spec_path(network), "half a spec").unwrap();
+        files.store_spec(network, &spec(3)).unwrap();
+        assert_eq!(files.load_spec(network).unwrap(), Some(spec(3)));
+        std::fs::write(files.spec_path(network), [7; MAX_SPEC_BYTES + 1]).unwrap();
+        assert!(files.load_spec(network).is_err());
     }
 
     #[test]

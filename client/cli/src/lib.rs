@@ -8,6 +8,7 @@
 //! | [`consent`] | a device's consent on its way to the operator |
 //! | `profile`, `context` | what commands act with: spec, nodes, keys |
 //! | `commands` | one group of commands per file |
+//! | `local`, `pump`, `flows` | local sockets, and moving bytes or datagrams between them and devices |
 //! | `failure`, `output` | exit codes, error lines, results |
 //!
 //! Reading commands ask nodes and verify proofs; only transactions use a chain's RPC. A key file is opened only by
@@ -20,8 +21,10 @@ pub mod consent;
 mod context;
 pub mod deploy;
 mod failure;
+mod flows;
 mod head_file;
 pub mod limits;
+mod local;
 pub mod names;
 mod output;
 mod parties;

@@ -22,6 +22,14 @@ pub const MAX_STATE_BYTES: u64 = 64 * 1024;
 pub const COPY_BUFFER_BYTES: usize = 4 * (16 * 1024 - 2);
 /// Streams that `publish` and `forward` serve at once; a client allows fewer per connection.
 pub const MAX_STREAMS: usize = 512;
+/// Datagrams of one sender that wait while its stream is opened; one more is lost.
+pub const FLOW_QUEUE: usize = 64;
+/// Without a datagram either way, a flow ends after this: as long as common address translators keep one.
+pub const FLOW_IDLE: Duration = Duration::from_secs(120);
+/// How long the other side may take to end a flow that this side has ended.
+pub const FLOW_GOODBYE: Duration = Duration::from_secs(5);
+/// After a refusal, until the same sender's datagrams are tried again.
+pub const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// Connecting to the local socket of a published service.
 pub const LOCAL_CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// Seconds a consent may be used when no deadline is given: time to carry it to the operator.

@@ -56,13 +56,9 @@ pub(crate) fn parse_service(text: &str) -> Result<GrantService, String> {
     text.parse().map(GrantService::One).map_err(|error| format!("{error}, or `all`"))
 }
 
-/// A service that streams can carry. For clap.
-pub(crate) fn parse_stream_service(text: &str) -> Result<Service, String> {
-    match text.parse() {
-        Ok(service @ Service::Stream(_)) => Ok(service),
-        Ok(Service::Datagram(_)) => Err("only stream services (tcp/PORT) are carried".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
+/// One service. For clap.
+pub(crate) fn parse_one_service(text: &str) -> Result<Service, String> {
+    text.parse().map_err(|error| format!("{error}"))
 }
 
 /// An entry of a publisher's list. For clap.
@@ -124,7 +120,7 @@ mod tests {
         assert!(parse_target("anyone").unwrap_err().contains("fleet:N"));
         assert!(parse_grantee("somebody").unwrap_err().contains("anyone"));
         assert!(parse_grantee(&ID.replace("BeAed", "Beaed")).unwrap_err().contains("EIP-55"));
-        assert!(parse_stream_service("udp/53").unwrap_err().contains("stream"));
+        assert!(parse_one_service("all").is_err() && parse_one_service("udp/0").is_err());
         assert!(parse_service("tcp/0").is_err() && parse_listed("fleet:0").is_err());
     }
 }

@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::when::spoken;
 use serde::Serialize;
 use std::fmt;
-use windlass_client::{AskError, Provenance, RefusedNode, ResolveError, VerifiedSpec};
+use windlass_client::{AskError, KeyAddress, Provenance, RefusedNode, ResolveError};
 use windlass_protocol::B256;
 use windlass_protocol::record::{DeviceRecord, DeviceStatus, NEVER};
 
@@ -22,6 +22,7 @@ pub(crate) struct Proof {
     epoch: u32,
     publisher: String,
     spec: B256,
+    spec_version: u64,
     bytes: usize,
     milliseconds: u64,
     node: Node,
@@ -45,7 +46,7 @@ struct Refused {
 }
 
 impl Proof {
-    pub(crate) fn new(provenance: &Provenance, spec: &VerifiedSpec) -> Self {
+    pub(crate) fn new(provenance: &Provenance, publisher: KeyAddress) -> Self {
         let p = provenance;
         Self {
             block: p.number,
@@ -55,8 +56,9 @@ impl Proof {
             attested_by: p.signers,
             threshold: p.threshold,
             epoch: p.epoch,
-            publisher: spec.publisher().to_string(),
-            spec: spec.hash(),
+            publisher: publisher.to_string(),
+            spec: p.spec.0,
+            spec_version: p.spec.1,
             bytes: p.bytes,
             milliseconds: u64::try_from(p.took.as_millis()).unwrap_or(u64::MAX),
             node: Node {

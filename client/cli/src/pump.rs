@@ -2,11 +2,11 @@
 
 use crate::failure::Failure;
 use crate::limits::COPY_BUFFER_BYTES;
+use crate::local::Socket;
 use serde::Serialize;
 use std::fmt;
 use std::io;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes};
-use tokio::net::TcpStream;
 use windlass_client::{OpenError, Stream};
 
 /// How one stream ended.
@@ -19,6 +19,9 @@ pub(crate) enum End {
         sent: u64,
         /// Bytes from the stream to the local socket.
         received: u64,
+        /// Datagrams that found no room.
+        #[serde(skip_serializing_if = "is_none")]
+        lost: u64,
     },
     /// Cut by this side, the other, the network or the local socket.
     Cut {
@@ -27,10 +30,21 @@ pub(crate) enum End {
     },
 }
 
+/// For serde, which hands a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_none(lost: &u64) -> bool {
+    *lost == 0
+}
+
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Closed { sent, received } => write!(f, "closed after {sent} bytes out, {received} in"),
+            Self::Closed { sent, received, lost: 0 } => {
+                write!(f, "closed after {sent} bytes out, {received} in")
+            }
+            Self::Closed { sent, received, lost } => {
+                write!(f, "closed after {sent} bytes out, {received} in; {lost} datagrams found no room")
+            }
             Self::Cut { reason } => write!(f, "cut: {reason}"),
         }
     }
@@ -38,12 +52,12 @@ impl fmt::Display for End {
 
 /// Copies until the end. A cut is passed on to the local socket as a reset: a clean close would look like the end of
 /// the data.
-pub(crate) async fn pump(mut stream: Stream, mut socket: TcpStream) -> End {
+pub(crate) async fn pump(mut stream: Stream, mut socket: Socket) -> End {
     let ended = stream.ended();
     match copy(&mut stream, &mut socket, ended).await {
-        Ok((sent, received)) => End::Closed { sent, received },
+        Ok((sent, received)) => End::Closed { sent, received, lost: 0 },
         Err(reason) => {
-            reset(&socket);
+            socket.reset();
             // Copying may fail before it is told why.
             End::Cut { reason: stream.end_reason().map_or(reason, |known| known.to_string()) }
         }
@@ -54,7 +68,7 @@ pub(crate) async fn pump(mut stream: Stream, mut socket: TcpStream) -> End {
 /// notice that only once a slow local reader had taken what is buffered for it.
 async fn copy<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
-    socket: &mut TcpStream,
+    socket: &mut Socket,
     ended: impl Future<Output = impl fmt::Display>,
 ) -> Result<(u64, u64), String> {
     let size = COPY_BUFFER_BYTES;
@@ -64,12 +78,7 @@ async fn copy<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Makes closing the socket a reset. If even that fails, it is closed already.
-pub(crate) fn reset(socket: &TcpStream) {
-    let _ = socket.set_zero_linger();
-}
-
-fn told(error: &io::Error) -> String {
+pub(crate) fn told(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionReset => "reset by the other side, or the way to it was lost".to_owned(),
         io::ErrorKind::BrokenPipe => "one side stopped reading".to_owned(),
@@ -102,6 +111,7 @@ impl From<OpenError> for Failure {
             E::NoNode { .. } => "no_node",
             E::Cold { .. } => "cold",
             E::Unproven(_) => "unproven",
+            E::OtherTransport(_) => "usage",
             E::Stopped => "stopped",
         };
         if error.is_proven_no() { Self::no(code, error) } else { Self::fault(code, error) }
@@ -114,13 +124,13 @@ mod tests {
     use super::*;
     use std::future::pending;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     /// A local program's end of a connection, and ours.
-    async fn sockets() -> (TcpStream, TcpStream) {
+    async fn sockets() -> (TcpStream, Socket) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let local = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (local, listener.accept().await.unwrap().0)
+        (local, Socket::Tcp(listener.accept().await.unwrap().0))
     }
 
     #[tokio::test]
@@ -149,7 +159,7 @@ mod tests {
         let (end, ended) = tokio::sync::oneshot::channel::<String>();
         let copying = tokio::spawn(async move {
             let done = copy(&mut near, &mut socket, async { ended.await.unwrap() }).await;
-            reset(&socket);
+            socket.reset();
             done
         });
         // Writes for as long as anybody takes it: the buffers on the way fill up, since nobody reads.

@@ -100,6 +100,8 @@ struct Shared {
     watched: watch::Sender<BTreeSet<Slot>>,
     notice: watch::Sender<Option<TailNotice>>,
     nonces: watch::Sender<Vec<B256>>,
+    /// What it says is the newest chain spec.
+    spec: watch::Sender<Bytes>,
 }
 
 /// A running node; dropping it is killing it.
@@ -130,6 +132,7 @@ impl FakeNode {
             watched: watch::Sender::default(),
             notice: watch::Sender::default(),
             nonces: watch::Sender::default(),
+            spec: watch::Sender::default(),
         });
         let mut tasks = JoinSet::new();
         let keypair = identity::keypair(&secret);
@@ -164,6 +167,11 @@ impl FakeNode {
 
     pub(crate) fn behave(&self, manner: Manner) {
         self.shared.manner.send_replace(manner);
+    }
+
+    /// From now on it passes this on as the newest chain spec, whoever asks.
+    pub(crate) fn give(&self, spec: Vec<u8>) {
+        self.shared.spec.send_replace(spec.into());
     }
 
     /// How many questions it was asked.
@@ -231,6 +239,7 @@ impl Shared {
             Manner::Garbage => return Ok(write_frame(&mut stream, b"not RLP at all").await?),
             manner if request.nonce.is_some() => self.sign(request.nonce.unwrap(), manner),
             manner => match &request.questions[..] {
+                [Question::Spec(_)] => Response::Spec(self.spec.borrow().clone()),
                 [Question::Committee(epoch)] if manner != Manner::Evades => self.step(*epoch, manner),
                 _ => self.prove(&request, manner),
             },

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod cold;
+mod datagrams;
 mod fake_node;
+mod renewal;
 mod resolution;
 mod staples;
 mod streams;

@@ -320,7 +320,7 @@ async fn never_back_holds_over_a_restart() {
     let first = start().await;
     first.resolve(&lamp()).await.unwrap();
     first.shutdown().await;
-    assert_eq!(store.load(world.spec.hash()).unwrap().unwrap().number, 101);
+    assert_eq!(store.load(world.spec.network()).unwrap().unwrap().number, 101);
     node.behave(Manner::Behind);
     let second = start().await;
     let error = second.resolve(&lamp()).await.unwrap_err();

@@ -55,7 +55,7 @@ impl Scene {
     }
 }
 
-async fn start(world: &World, nodes: &[FakeNode], seed: u8) -> Client {
+pub(crate) async fn start(world: &World, nodes: &[FakeNode], seed: u8) -> Client {
     let nodes = nodes.iter().map(|node| node.multiaddr.clone());
     Client::builder(world.spec.clone(), key(seed)).nodes(nodes).start().await.unwrap()
 }

@@ -192,6 +192,18 @@ impl World {
         self.mine_at(start + length, []);
     }
 
+    /// These keys sign the heads of this epoch and later ones, and no slot of the registry says so.
+    pub(crate) fn elect(&self, epoch: u32, keys: &[u8]) {
+        self.committees.lock().unwrap().insert(epoch, keys.to_vec());
+    }
+
+    /// The next version of the spec as its publisher signs it, changed like this.
+    pub(crate) fn renewed(&self, change: impl FnOnce(&mut ChainSpec)) -> Vec<u8> {
+        let mut spec = ChainSpec { version: self.spec.version + 1, date: now(), ..(*self.spec).clone() };
+        change(&mut spec);
+        SignedSpec::sign(&spec, &key(9)).to_bytes()
+    }
+
     /// The keys of the committee of an epoch, and the first epoch after `epoch` that has another one.
     pub(crate) fn committee(&self, epoch: u32) -> (Vec<u8>, Option<u32>) {
         let committees = self.committees.lock().unwrap();

@@ -5,10 +5,10 @@
 //! served.
 
 use crate::follower::MirrorState;
-use crate::limits::{COMMITTEES_KEPT, LIST_PAUSE};
+use crate::limits::{COMMITTEES_KEPT, LIST_PAUSE, STEPS_KEPT};
 use crate::store::{Column, Durability, Family, Headers, Store, StoreError, View, ViewError};
 use rlp::{Rlp, RlpStream};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -25,18 +25,22 @@ pub struct Lineage {
     committees: Committees,
     /// The epochs that brought a committee of their own, with its list.
     changes: BTreeMap<u32, Vec<Address>>,
+    /// Those up to the spec's date, where a renewed spec begins later than devices that know an older one: `None` until
+    /// they were read.
+    earlier: Option<BTreeSet<u32>>,
 }
 
 impl Lineage {
     /// The spec's committee, before anything was read.
     pub fn first(spec: &VerifiedSpec) -> Self {
-        Self { committees: Committees::first(spec), changes: BTreeMap::new() }
+        Self { committees: Committees::first(spec), changes: BTreeMap::new(), earlier: None }
     }
 
     /// The spec's committee in office for ever: for a registry in which nobody can be proposed.
     pub fn lasting(spec: &VerifiedSpec) -> Self {
         let committees = Committees::resume(spec, spec.committee.clone(), 0, u32::MAX);
-        Self { committees: committees.unwrap_or_else(|| Committees::first(spec)), changes: BTreeMap::new() }
+        let committees = committees.unwrap_or_else(|| Committees::first(spec));
+        Self { committees, changes: BTreeMap::new(), earlier: Some(BTreeSet::new()) }
     }
 
     /// Who is in office.
@@ -51,7 +55,8 @@ impl Lineage {
 
     /// The first epoch from this one on that brought a committee of its own.
     pub fn change_from(&self, epoch: u32) -> Option<u32> {
-        self.changes.range(epoch..).next().map(|(epoch, _)| *epoch)
+        let earlier = self.earlier.iter().flat_map(|earlier| earlier.range(epoch..)).next();
+        earlier.or_else(|| self.changes.range(epoch..).next().map(|(epoch, _)| epoch)).copied()
     }
 
     /// The committee that an epoch brought, if it brought one.
@@ -171,6 +176,12 @@ impl<S: ListSource> Genealogist<S> {
             if self.spec.is_second_half(header.timestamp) { epoch.saturating_add(1) } else { epoch };
         let mut lineage = (**self.known.borrow()).clone();
         let before = lineage.committees.through();
+        let mut news = false;
+        if lineage.earlier.is_none() {
+            let Some(earlier) = self.earlier(number, generation)? else { return Ok(true) };
+            lineage.earlier = Some(earlier);
+            news = true;
+        }
         let mut whole = true;
         while lineage.committees.through() < settled {
             let next = lineage.committees.through() + 1;
@@ -201,10 +212,28 @@ impl<S: ListSource> Genealogist<S> {
                 );
             }
         }
-        if lineage.committees.through() > before {
+        if news || lineage.committees.through() > before {
             self.known.send_replace(Arc::new(lineage));
         }
         Ok(whole)
+    }
+
+    /// The epochs up to the spec's date that brought a committee of their own, as far back as heads are kept: devices that
+    /// know only an older version of the spec walk over them. `None` while the mirror is being rebuilt.
+    fn earlier(&self, number: u64, generation: u64) -> Result<Option<BTreeSet<u32>>, StoreError> {
+        let last = self.spec.epoch_at(self.spec.date);
+        let view = View::new(&self.store, number, generation);
+        let mut earlier = BTreeSet::new();
+        for epoch in last.saturating_sub(STEPS_KEPT - 1)..=last {
+            if !view.slot(Slot::Committee(epoch))?.is_zero() {
+                earlier.insert(epoch);
+            }
+        }
+        match view.check() {
+            Ok(()) => Ok(Some(earlier)),
+            Err(ViewError::Store(error)) => Err(error),
+            Err(_) => Ok(None),
+        }
     }
 
     /// The list with this hash: kept, or told by the chain.

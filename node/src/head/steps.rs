@@ -109,7 +109,7 @@ pub(crate) fn towards(
     let newest = spec.epoch_at(head.header.timestamp);
     match lineage.change_from(epoch) {
         Some(change) => kept_towards(store, spec, epoch, change).map_err(ViewError::Store),
-        None if epoch <= newest => under(store, head, epoch, newest).map(Some),
+        None if epoch <= newest => under(store, head, epoch, newest),
         None => Ok(None),
     }
 }
@@ -147,13 +147,25 @@ fn trimmed(spec: &VerifiedSpec, kept: KeptStep, first: u32, last: u32) -> Option
     Some(CommitteeStep { bundle, last, members })
 }
 
-/// Nobody was replaced since: the served head proves as many empty slots as fit.
-fn under(store: &Store, head: &ServedHead, first: u32, newest: u32) -> Result<CommitteeStep, ViewError> {
+/// Nobody was replaced since: the served head proves as many empty slots as fit. One that isn't empty, of an epoch longer
+/// ago than heads are kept, leads nowhere.
+fn under(
+    store: &Store,
+    head: &ServedHead,
+    first: u32,
+    newest: u32,
+) -> Result<Option<CommitteeStep>, ViewError> {
     let mut last = newest.min(first.saturating_add(MAX_STEP_EPOCHS - 1));
+    let view = head.view(store);
+    for slot in slots(first, last) {
+        if !view.slot(slot)?.is_zero() {
+            return view.check().map(|()| None);
+        }
+    }
     loop {
         let bundle = head.prove(store, &slots(first, last))?;
         if first == last || wire::encode(&bundle).len() <= MAX_BUNDLE_BYTES {
-            return Ok(CommitteeStep { bundle, last, members: Vec::new() });
+            return Ok(Some(CommitteeStep { bundle, last, members: Vec::new() }));
         }
         last -= (last - first).div_ceil(2);
     }

@@ -276,3 +276,39 @@ async fn a_nonce_is_answered_by_a_threshold_of_those_in_office() {
         windlass_protocol::head::verify_head(&trust, &bundle.header, &bundle.attestations).unwrap();
     assert_eq!((verified.number(), verified.signers()), (number, 2));
 }
+
+/// A device still knows the spec under which the first committee was in office; the node was started under a renewed one,
+/// which begins with its successor.
+#[tokio::test]
+async fn a_renewed_spec_still_leads_devices_that_know_only_the_older_one() {
+    let mut office = Office::start();
+    let next = FIRST + 1;
+    office.told.0.lock().unwrap().insert(next, vec![members(&[11, 12])]);
+    office.advance(Vec::new(), &[1, 2]).await;
+    office.advance(proposal(next, &[11, 12]), &[1, 2]).await;
+    office.advance_to(9, &[1, 3]).await;
+    let head = office.advance_to(32, &[11, 12]).await;
+
+    let (renewed, _) = spec_with(3, |spec| {
+        spec.epoch_length = LENGTH;
+        spec.version = 2;
+        spec.date = GENESIS + 25;
+        spec.committee = members(&[11, 12]);
+    });
+    assert_eq!(renewed.succeeds(&office.spec), Ok(()));
+    let genealogist = Genealogist::new(Arc::<Told>::default(), office.store.clone(), Arc::new(renewed));
+    assert!(genealogist.catch_up(32, office.store.generation()).await.unwrap());
+    let lineage = genealogist.known().borrow().clone();
+    let now = Some(GENESIS + 32);
+    let mut committees = Committees::first(&office.spec);
+    while committees.through() < FIRST + 3 {
+        let epoch = committees.through() + 1;
+        let step = steps::towards(&office.store, &office.spec, &lineage, &head, epoch).unwrap().unwrap();
+        committees.take(&verify_step(&office.spec, &committees, now, &step).unwrap());
+    }
+    assert_eq!(committees.latest().members(), members(&[11, 12]));
+
+    // A node without the heads of that time says that it can't, rather than what no device would believe.
+    let lost = Lineage::first(&office.spec);
+    assert_eq!(steps::towards(&office.store, &office.spec, &lost, &head, next).unwrap(), None);
+}

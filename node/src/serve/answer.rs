@@ -5,6 +5,7 @@
 
 use super::{RouteBook, Served};
 use crate::head::{KnownLineage, ServedHead, steps};
+use crate::spec_file::NewestSpec;
 use crate::store::{Store, StoreError, ViewError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use windlass_protocol::record::{DeviceRecord, DeviceStatus, KeyRecord, NameRecor
 use windlass_protocol::route::MAX_ROUTE_BYTES;
 use windlass_protocol::slot::Slot;
 use windlass_protocol::spec::VerifiedSpec;
-use windlass_protocol::{B256, DeviceId, KeyAddress, wire};
+use windlass_protocol::{B256, Bytes, DeviceId, KeyAddress, wire};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +28,8 @@ pub enum AnswerError {
     /// More than one bundle holds.
     #[error("the answer is larger than one bundle: ask less at once")]
     TooLarge,
-    /// A question of a committee among others.
-    #[error("a committee is asked for in a request of its own")]
+    /// A question of a committee or of the chain spec among others.
+    #[error("a committee, or the chain spec, is asked for in a request of its own")]
     NotAlone,
     /// No head that proves who is in office in this epoch.
     #[error("this node keeps no head that leads to the committee of epoch {0}")]
@@ -67,6 +68,8 @@ pub struct Answers {
     served: Served,
     lineage: KnownLineage,
     routes: Arc<RouteBook>,
+    /// `None` where nothing newer than `spec` will be given.
+    newest: Option<NewestSpec>,
 }
 
 /// What an expansion ran into.
@@ -84,7 +87,12 @@ impl Answers {
         lineage: KnownLineage,
         routes: Arc<RouteBook>,
     ) -> Self {
-        Self { store, spec, served, lineage, routes }
+        Self { store, spec, served, lineage, routes, newest: None }
+    }
+
+    /// Passes on the newest spec of these.
+    pub fn with_newest(self, newest: NewestSpec) -> Self {
+        Self { newest: Some(newest), ..self }
     }
 
     /// The head that is served now.
@@ -99,6 +107,9 @@ impl Answers {
 
     /// Answers questions. Reads the disk: call it where blocking is allowed.
     pub fn respond(&self, questions: &[Question], now: u64) -> Result<Response, AnswerError> {
+        if questions.iter().any(|question| matches!(question, Question::Spec(_))) {
+            return self.spec(questions);
+        }
         let head = self.served().ok_or(AnswerError::NotReady)?;
         if questions.iter().any(|question| matches!(question, Question::Committee(_))) {
             return self.step(&head, questions);
@@ -119,6 +130,15 @@ impl Answers {
         let lineage = self.lineage.borrow().clone();
         let step = steps::towards(&self.store, &self.spec, &lineage, head, *epoch)?;
         step.map(Response::Step).ok_or(AnswerError::NoStep(*epoch))
+    }
+
+    /// The newest spec, which needs neither head nor mirror: whoever asks for it may have no committee to believe.
+    fn spec(&self, questions: &[Question]) -> Result<Response, AnswerError> {
+        let [Question::Spec(version)] = questions else { return Err(AnswerError::NotAlone) };
+        let newest = self.newest.as_ref().map(|newest| newest.borrow().clone());
+        let newest = newest.as_ref().unwrap_or(&self.spec);
+        let is_news = newest.version > *version;
+        Ok(Response::Spec(if is_news { newest.to_bytes().into() } else { Bytes::new() }))
     }
 
     fn respond_under(

@@ -27,7 +27,8 @@ use windlass_protocol::record::{
 };
 use windlass_protocol::route::{Route, SignedRoute, verify_route};
 use windlass_protocol::slot::Slot;
-use windlass_protocol::{Address, B256, DeviceId, Name, SecretKey, Service, wire};
+use windlass_protocol::spec::VerifiedSpec;
+use windlass_protocol::{Address, B256, Bytes, DeviceId, Name, SecretKey, Service, wire};
 
 const TARGET: u8 = 0x21;
 const CALLER: u8 = 0x22;
@@ -530,4 +531,24 @@ async fn a_stream_of_routes_ends_after_its_share_of_requests_and_when_it_is_too_
     assert_eq!(answered(1_000.0).await, ROUTE_REQUESTS_PER_STREAM);
     // The last answer says why.
     assert_eq!(answered(5.0).await, 6);
+}
+
+#[tokio::test]
+async fn the_newest_spec_is_passed_on_before_there_is_a_head_and_only_to_who_has_an_older_one() {
+    let mirror = Mirror::start();
+    let (answers, _) = answers(&mirror);
+    let asked = |answers: &Answers, version| answers.respond(&[Question::Spec(version)], mirror.now).unwrap();
+    let bytes = |spec: &VerifiedSpec| Response::Spec(spec.to_bytes().into());
+    assert_eq!(asked(&answers, 0), bytes(&mirror.spec));
+    assert_eq!(asked(&answers, mirror.spec.version), Response::Spec(Bytes::new()));
+
+    let (renewed, _) = testing::spec_with(3, |spec| spec.version = 7);
+    let (given, newest) = tokio::sync::watch::channel(mirror.spec.clone());
+    let answers = answers.with_newest(newest);
+    assert_eq!(asked(&answers, 1), Response::Spec(Bytes::new()));
+    given.send_replace(Arc::new(renewed.clone()));
+    assert_eq!(asked(&answers, 1), bytes(&renewed));
+    assert_eq!(asked(&answers, 7), Response::Spec(Bytes::new()));
+    let among_others = [Question::Spec(1), Question::Fleet(1)];
+    assert!(matches!(answers.respond(&among_others, mirror.now), Err(AnswerError::NotAlone)));
 }

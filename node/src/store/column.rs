@@ -43,7 +43,7 @@ impl Side {
 /// A column family.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Family {
-    /// Schema, spec hash, which side is read.
+    /// Schema, chain spec, which side is read.
     Meta,
     /// Cursor and floor of a mirror.
     Mark,
@@ -172,6 +172,24 @@ one_entry! {
     /// The side that is read; see [`Side::number`].
     pub(super) Live, Family::Meta, b"live", u64
 }
+/// The signed chain spec that the directory belongs to, as its publisher signed it.
+pub struct SpecBytes;
+
+impl Column for SpecBytes {
+    const FAMILY: Family = Family::Meta;
+    type Key = ();
+    type Value = Bytes;
+    fn key((): &()) -> Vec<u8> {
+        b"signed spec".to_vec()
+    }
+    fn encode(value: &Bytes) -> Vec<u8> {
+        value.to_vec()
+    }
+    fn decode(bytes: &[u8]) -> Option<Bytes> {
+        Some(Bytes::copy_from_slice(bytes))
+    }
+}
+
 one_entry! {
     /// The last final block that the mirror holds.
     pub Cursor, Family::Mark, b"cursor", Position

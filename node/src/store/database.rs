@@ -1,8 +1,9 @@
 //! Opening the data directory, point reads, scans, and batches that are written whole or not at all.
 
-use super::column::{self, Column, Family, Former, Live, SCHEMA, Schema, Side, Word};
+use super::column::{self, Column, Family, Former, Live, SCHEMA, Schema, Side};
+use super::owner::Access;
 use super::upper::Upper;
-use super::{Cursor, Fault, Faults, Floor, KeptRoute, Position, Routes, SpecHash, Tail, TailBlock};
+use super::{Cursor, Fault, Faults, Floor, KeptRoute, Position, Routes, Tail, TailBlock};
 use super::{migrate, options};
 use crate::limits::STORE_CACHE_BYTES;
 use rocksdb::{BoundColumnFamily, DB, DBPinnableSlice, IteratorMode, WriteBatch, WriteOptions};
@@ -34,9 +35,9 @@ pub enum StoreError {
     /// Written by an older release, and opened for reading only.
     #[error("data_dir {} is of an older release: run the node on it once, which brings it up to date", .0.display())]
     Older(PathBuf),
-    /// Of another chain spec.
+    /// Of another chain spec, of which the configured one is no renewal.
     #[error(
-        "data_dir {} belongs to chain spec {found}, the configured one is {configured}: use the spec it was made with, or another data_dir{LOSES}",
+        "data_dir {} belongs to chain spec {found}, the configured one is {configured}{why}: use the spec it was made with, a renewal of it, or another data_dir{LOSES}",
         .path.display()
     )]
     OtherSpec {
@@ -46,6 +47,21 @@ pub enum StoreError {
         found: B256,
         /// The spec in the configuration.
         configured: B256,
+        /// What makes it another, as far as it is known.
+        why: String,
+    },
+    /// A renewed spec has it already.
+    #[error(
+        "data_dir {} was opened with version {found} of the chain spec, the configured one is version {configured}: use the newest one, which only a higher version replaces",
+        .path.display()
+    )]
+    OlderSpec {
+        /// The directory.
+        path: PathBuf,
+        /// The version it was opened with.
+        found: u64,
+        /// The version in the configuration.
+        configured: u64,
     },
     /// The disk failed, is full, or the files are damaged.
     #[error("data_dir {}: {source}: {}", .path.display(), advice(.source))]
@@ -96,7 +112,7 @@ pub struct StoreSize {
 /// The open data directory, and one of the two mirrors in it.
 pub struct Store {
     pub(super) db: Arc<DB>,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// Whether this is the mirror on side B.
     b: AtomicBool,
     /// The registry's storage trie.
@@ -129,7 +145,8 @@ pub(super) struct PastEntry {
 }
 
 impl Store {
-    /// Opens a data directory, or makes one, for the mirror of one chain spec. Reads and creates files:
+    /// Opens a data directory, or makes one, for the mirror of one network, and takes over one that
+    /// was made under an older version of its spec. Reads and creates files:
     /// call it where blocking is allowed.
     pub fn open(path: &Path, spec: &VerifiedSpec) -> Result<Self, StoreError> {
         Self::open_with_cache(path, spec, STORE_CACHE_BYTES)
@@ -138,7 +155,7 @@ impl Store {
     /// The same with another bound for the memory that holds what was read lately.
     pub fn open_with_cache(path: &Path, spec: &VerifiedSpec, bytes: usize) -> Result<Self, StoreError> {
         let store = Self::open_raw(path, spec, bytes)?;
-        store.check_owner(spec)?;
+        store.check_owner(spec, Access::Write)?;
         store.bring_up_to_date(&mut || true)?;
         store.settle()?;
         Ok(store)
@@ -172,7 +189,7 @@ impl Store {
         let db = DB::open_cf_for_read_only(&options::database(), path, names, false)
             .map_err(|source| refused(path, source))?;
         let store = Self::over(Arc::new(db), path, keccak256(spec.contracts.registry.address));
-        store.check_owner(spec)?;
+        store.check_owner(spec, Access::Read)?;
         if store.schema()? != Some(SCHEMA) {
             return Err(StoreError::Older(path.to_owned()));
         }
@@ -209,10 +226,6 @@ impl Store {
         self.b.store(side == Side::B, Ordering::SeqCst);
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     pub(super) fn schema(&self) -> Result<Option<u64>, StoreError> {
         self.get::<Schema>(&())
     }
@@ -239,26 +252,6 @@ impl Store {
         self.floor.store(floor, Ordering::SeqCst);
         self.wanted.store(floor, Ordering::SeqCst);
         Ok(())
-    }
-
-    fn check_owner(&self, spec: &VerifiedSpec) -> Result<(), StoreError> {
-        match self.schema()? {
-            Some(found) if migrate::leads_from(found) => {}
-            Some(found) => return Err(StoreError::Schema { path: self.path.clone(), found }),
-            None => {
-                let mut batch = self.batch();
-                batch.put::<Schema>(&(), &SCHEMA);
-                batch.put::<SpecHash>(&(), &Word(spec.hash()));
-                return batch.commit(Durability::Disk);
-            }
-        }
-        match self.get::<SpecHash>(&())? {
-            Some(Word(found)) if found == spec.hash() => Ok(()),
-            Some(Word(found)) => {
-                Err(StoreError::OtherSpec { path: self.path.clone(), found, configured: spec.hash() })
-            }
-            None => Err(self.damaged(Family::Meta)),
-        }
     }
 
     /// One entry.

@@ -9,6 +9,7 @@
 //! | `options` | how RocksDB is set up |
 //! | `database` | opening, point reads, scans, batches |
 //! | `migrate` | bringing a directory of an older release up to date |
+//! | `owner` | whose a directory is, and which renewed spec may take it over |
 //! | `mirror` | applying a block to the mirror, and its pruning |
 //! | `rewind` | taking the mirror back to a proven height |
 //! | `sides` | building a mirror beside the one that is read, and changing over |
@@ -20,6 +21,7 @@ mod database;
 mod migrate;
 mod mirror;
 mod options;
+mod owner;
 mod rewind;
 mod sides;
 mod upper;
@@ -27,7 +29,7 @@ mod view;
 
 pub use column::{
     Accounts, Column, Cursor, Family, Fault, Faults, Floor, Headers, KeptRoute, Position, Routes, Schema,
-    Signed, SignedHead, SpecHash, Tail, TailBlock,
+    Signed, SignedHead, SpecBytes, SpecHash, Tail, TailBlock,
 };
 pub use database::{Batch, Durability, Store, StoreError, StoreSize};
 pub use mirror::{ApplyError, FinalBlock};

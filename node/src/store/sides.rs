@@ -49,14 +49,14 @@ impl Store {
 
     /// Whether somebody asked for the mirror to be built anew; see [`request_rebuild`].
     pub fn is_rebuild_requested(&self) -> bool {
-        self.path().join(REBUILD_REQUEST).exists()
+        self.path.join(REBUILD_REQUEST).exists()
     }
 
     /// The request was fulfilled.
     pub fn end_rebuild_request(&self) -> Result<(), StoreError> {
-        match std::fs::remove_file(self.path().join(REBUILD_REQUEST)) {
+        match std::fs::remove_file(self.path.join(REBUILD_REQUEST)) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                Err(StoreError::File { path: self.path().to_owned(), source })
+                Err(StoreError::File { path: self.path.clone(), source })
             }
             _ => Ok(()),
         }

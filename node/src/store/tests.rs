@@ -30,11 +30,11 @@ fn a_second_node_on_one_directory_is_refused_in_words() {
 }
 
 #[test]
-fn a_directory_of_another_spec_or_schema_is_refused() {
+fn a_directory_of_another_network_or_schema_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let (spec, _) = testing::spec(3);
     drop(Store::open(directory.path(), &spec).unwrap());
-    let (other, _) = testing::spec_with(3, |spec| spec.version = 2);
+    let (other, _) = testing::spec_with(3, |spec| spec.chain_id = 2);
     let error = Store::open(directory.path(), &other).err().unwrap();
     assert!(matches!(error, StoreError::OtherSpec { found, .. } if found == spec.hash()), "{error}");
 

@@ -18,5 +18,6 @@ mod clock {
 
 mod disk;
 mod kill;
+mod renewal;
 mod snapshot;
 mod world;

@@ -45,7 +45,7 @@ async fn a_snapshot_is_served_from_and_one_changed_slot_is_refused() {
         (middle_slot, ""),
         (first_row + 63, "forged or damaged"),
         // The first word of the head.
-        (24 + 9, "chain spec"),
+        (24 + 9, "network"),
         // The middle of header and account proof.
         (24 + 300, ""),
         (24 + head - 10, ""),

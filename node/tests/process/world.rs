@@ -244,7 +244,7 @@ poll_interval_ms = 5
                     push(&mut watch, &self.spec, unix_seconds()).await;
                 }
                 Response::Refused { reason, text } => panic!("refused: {reason}: {text}"),
-                Response::Step(_) => panic!("no committee was asked for"),
+                Response::Step(_) | Response::Spec(_) => panic!("neither was asked for"),
             }
         };
         let committee = Committee::first(&self.spec);

@@ -18,6 +18,10 @@ use futures::{AsyncRead, AsyncWrite, task::AtomicWaker};
 
 use crate::limits::STAGED_BYTES;
 
+mod whole;
+
+pub use whole::MAX_CHUNK_BYTES;
+
 /// Bytes of a chunk's length.
 const LENGTH_BYTES: usize = 2;
 

@@ -4,11 +4,11 @@ use crate::bundle::Bundle;
 use crate::committee::CommitteeStep;
 use crate::question::{MAX_QUESTIONS, Question};
 use crate::route::SignedRoute;
-use crate::spec::MAX_COMMITTEE;
+use crate::spec::{MAX_COMMITTEE, MAX_SPEC_BYTES};
 use crate::wire;
 use alloc::string::String;
 use alloc::vec::Vec;
-use alloy_primitives::B256;
+use alloy_primitives::{B256, Bytes};
 use rlp::{Decodable, DecoderError, Encodable, Rlp, RlpStream};
 
 /// Most bytes of a request.
@@ -51,7 +51,7 @@ impl Decodable for Request {
     }
 }
 
-/// A node's answer: RLP `[0, bundle, [route…]]`, `[1, reason, text]` or `[2, step…]`.
+/// A node's answer: RLP `[0, bundle, [route…]]`, `[1, reason, text]`, `[2, step…]` or `[3, signed spec]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Response {
     /// Proofs of every slot the questions expand to, and the routes of the devices they lead to, where the
@@ -64,6 +64,9 @@ pub enum Response {
     },
     /// To a question of a committee: how to walk towards it.
     Step(CommitteeStep),
+    /// To a question of the chain spec: the newest one the node was given, as its publisher signed it, unverified; empty
+    /// where it is not above the version asked with.
+    Spec(Bytes),
     /// No answer.
     Refused {
         /// Why.
@@ -128,22 +131,27 @@ impl Encodable for Response {
                 s.begin_list(4).append(&2u8).append(&step.bundle).append(&step.last);
                 wire::append_slices(s, &step.members);
             }
+            Self::Spec(signed) => {
+                s.begin_list(2).append(&3u8).append(&signed.as_ref());
+            }
         }
     }
 }
 
 impl Decodable for Response {
     fn decode(rlp: &Rlp<'_>) -> Result<Self, DecoderError> {
-        let f = wire::fields(rlp, 3)?;
+        let f = wire::fields(rlp, 2)?;
+        let field = |index: usize| f.get(index).ok_or(DecoderError::RlpIncorrectListLen);
         match f[0].as_val::<u8>()? {
-            0 => Ok(Self::Proven { bundle: f[1].as_val()?, routes: wire::list(&f[2], MAX_ROUTES)? }),
-            1 if f[2].data()?.len() > MAX_TEXT_BYTES => Err(DecoderError::RlpIsTooBig),
-            1 => Ok(Self::Refused { reason: Reason::from_code(f[1].as_val()?), text: f[2].as_val()? }),
+            0 => Ok(Self::Proven { bundle: f[1].as_val()?, routes: wire::list(field(2)?, MAX_ROUTES)? }),
+            1 if field(2)?.data()?.len() > MAX_TEXT_BYTES => Err(DecoderError::RlpIsTooBig),
+            1 => Ok(Self::Refused { reason: Reason::from_code(f[1].as_val()?), text: field(2)?.as_val()? }),
             2 => {
-                let members = f.get(3).ok_or(DecoderError::RlpIncorrectListLen)?;
-                let members = wire::addresses(members, MAX_COMMITTEE)?;
-                Ok(Self::Step(CommitteeStep { bundle: f[1].as_val()?, last: f[2].as_val()?, members }))
+                let members = wire::addresses(field(3)?, MAX_COMMITTEE)?;
+                Ok(Self::Step(CommitteeStep { bundle: f[1].as_val()?, last: field(2)?.as_val()?, members }))
             }
+            3 if f[1].data()?.len() > MAX_SPEC_BYTES => Err(DecoderError::RlpIsTooBig),
+            3 => Ok(Self::Spec(Bytes::copy_from_slice(f[1].data()?))),
             _ => Err(DecoderError::Custom("an unknown kind of response")),
         }
     }

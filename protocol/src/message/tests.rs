@@ -27,7 +27,7 @@ use proptest::prelude::*;
 use rlp::{Decodable, Encodable};
 
 /// What [`golden_digests`] must find: any change here is a change of the wire format.
-const GOLDEN: [&str; 24] = [
+const GOLDEN: [&str; 26] = [
     "bundle e5ad898e73a879855a5cf917e3c88b755a68f07c4a86ddcdc0df9b9e098de6d1",
     "attestation 5bd5cb99acb10ff9fcf4711cc2542faf87a0e62b94d2a1962b339231f5e90671",
     "proven 832fdec99eae4200ca1f434a939520ba4b5ce71336bc6857ba5f77d5954ead0b",
@@ -42,6 +42,7 @@ const GOLDEN: [&str; 24] = [
     "open, granted 8e87b2a076a1afbe6a787531cb86380e60b3da84b0fa7be36f63945c0fc2245b",
     "chain spec 5df1316c9e5f0f92728c1cdc344e34c7b5d6dc424f2561a82232d06cdb151c34",
     "signed spec e47aaedeb48e8cc4a37fc3da909b6e3644ca24af5f768a32c310836889a2bd27",
+    "renewal 4fc306dee8099a2b2c79089061080f877d3c107601d51f475293b0f31a8b4d53",
     "question 0f9ab5d57404861f22ad3cd2197d60ed1e0690abe074a7a7724d2b13d67e9416",
     "question 696b3b76d060adfc0f075b889060568704c07ff730fa73afbfc4ad28b16eeb07",
     "question 827f1f00af8ab37346199e768fc7575a0c4dd5319bdc1602ace30bebe9a697f4",
@@ -52,6 +53,7 @@ const GOLDEN: [&str; 24] = [
     "question 93a087a8824a89151527d13cff0bfc8abedecf36279b3bbf9acb18cc4f53895e",
     "question 7610a96cbabd04ae0fde3a6ce57066c17e6c1cb33b697cc1ac80948cae5105c4",
     "question 9f8737f4898370b4de4a7544ade0bfdfa2e4db9312249bdfef8ea9341ee6e25f",
+    "question 58f64fa7cebd30803f12e7088da43b40e870a4e4e9694736c6a5ba81338bd0b2",
 ];
 
 const WHO: DeviceId = DeviceId(Address::repeat_byte(0xab));
@@ -84,6 +86,7 @@ fn questions() -> Vec<Question> {
         Question::Committee(3),
         Question::Open { target: Target::Device(WHO), caller: WHO, service: Service::Stream(80) },
         Question::Slot(Slot::Fleet(7)),
+        Question::Spec(1),
     ]
 }
 
@@ -117,6 +120,9 @@ fn golden_bytes() {
     golden(Request::of(vec![Question::Fleet(7)]), "c4c3c20307");
     golden(Question::Target(Target::Name("pump-7".parse().unwrap())), "ca80c8808670756d702d37");
     golden(Question::Slot(Slot::FleetCount), &format!("e3080ca0{}", "00".repeat(32)));
+    golden(Request::of(vec![Question::Spec(2)]), "c4c3c20902");
+    golden(Response::Spec(Bytes::new()), "c20380");
+    golden(Response::Spec(Bytes::from_static(&[0xc0])), "c30381c0");
     golden(Reply::Accepted, "c180");
     golden(Reply::Refused(Refusal::NoGrant), "c105");
     golden(RouteResponse::Kept, "c180");
@@ -155,6 +161,7 @@ fn golden_digests() {
         ("open, granted", digest(open(Claim::Granted(WHO, 11)))),
         ("chain spec", digest(spec.clone())),
         ("signed spec", digest(SignedSpec::sign(&spec, &key(1)))),
+        ("renewal", digest(Response::Spec(SignedSpec::sign(&spec, &key(1)).to_bytes().into()))),
     ];
     digests.extend(questions().into_iter().map(|question| ("question", digest(question))));
     let shown: Vec<_> = digests.iter().map(|(name, digest)| format!("{name} {digest:x}")).collect();
@@ -198,6 +205,13 @@ fn more_questions_or_slots_than_allowed_are_refused() {
     assert!(decode::<Request>(&encode(&request), MAX_FRAME).is_err());
     let watch = Watch { add: vec![Slot::Fleet(1); super::watch::MAX_WATCH_FRAME_SLOTS + 1], drop: vec![] };
     assert!(decode::<Watch>(&encode(&watch), MAX_FRAME).is_err());
+}
+
+#[test]
+fn a_spec_longer_than_any_is_refused_before_it_is_kept() {
+    let answer = |bytes: usize| encode(&Response::Spec(vec![7; bytes].into()));
+    assert!(decode::<Response>(&answer(crate::spec::MAX_SPEC_BYTES), MAX_FRAME).is_ok());
+    assert!(decode::<Response>(&answer(crate::spec::MAX_SPEC_BYTES + 1), MAX_FRAME).is_err());
 }
 
 #[test]

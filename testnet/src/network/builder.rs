@@ -3,6 +3,7 @@
 use super::files::Files;
 use super::{MAX_DEVICES, MAX_NODES, NetworkError, Testnet};
 use crate::chain::Finality;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ pub struct Builder {
     pub(super) heartbeat: f64,
     pub(super) block_time: f64,
     pub(super) port: u16,
+    pub(super) hosts: Vec<Vec<IpAddr>>,
 }
 
 impl Builder {
@@ -34,6 +36,7 @@ impl Builder {
             heartbeat: 5.0,
             block_time: 0.0,
             port: 0,
+            hosts: vec![vec![Ipv4Addr::LOCALHOST.into()]],
         }
     }
 
@@ -83,12 +86,19 @@ impl Builder {
         Self { port, ..self }
     }
 
+    /// The IP addresses that each node listens on; when there are more nodes than entries, they take turns. Addresses
+    /// that others can reach make this machine's nodes reachable for them. Default: 127.0.0.1.
+    pub fn hosts(self, hosts: Vec<Vec<IpAddr>>) -> Self {
+        Self { hosts, ..self }
+    }
+
     /// Starts everything and returns when it can be used.
     pub async fn start(self) -> Result<Testnet, NetworkError> {
         count("nodes", self.nodes, 1, MAX_NODES)?;
         count("members of the committee", self.committee.unwrap_or(self.nodes), 1, self.nodes)?;
         count("devices", self.devices, 0, MAX_DEVICES)?;
-        let files = Files::create(self.directory.as_deref(), self.nodes, self.rpc_url.as_deref())?;
+        let mut files = Files::create(self.directory.as_deref(), self.nodes, self.rpc_url.as_deref())?;
+        files.place(self.hosts.clone());
         let mut testnet = Testnet {
             program: self.program.clone(),
             chain: None,
@@ -110,7 +120,7 @@ impl Builder {
         }
         testnet.wait_healthy().await?;
         testnet.lap("the nodes", &mut since);
-        testnet.files.write_profile(&testnet.rpc_url, &testnet.multiaddrs())?;
+        testnet.files.write_profile(&testnet.rpc_url, &testnet.all_multiaddrs())?;
         testnet.equip(self.devices).await?;
         testnet.lap("the devices", &mut since);
         Ok(testnet)

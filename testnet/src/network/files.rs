@@ -8,7 +8,7 @@ use super::record::Record;
 use crate::chain::DEV_ACCOUNTS;
 use crate::directory::{Claim, Mark};
 use std::fs;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -36,6 +36,8 @@ pub(super) struct Files {
     directory: PathBuf,
     nodes: Vec<KeyAddress>,
     record: Record,
+    /// Where each node listens.
+    hosts: Vec<Vec<IpAddr>>,
     /// Whether somebody else wants the folder afterwards.
     kept: bool,
     /// Keeps a folder that is kept to this process.
@@ -75,6 +77,7 @@ impl Files {
             directory,
             nodes: Vec::new(),
             record: Record { nodes, ports: vec![None; nodes], ..Record::default() },
+            hosts: Vec::new(),
             kept: false,
             _claim: None,
             _temporary: Some(made),
@@ -96,7 +99,16 @@ impl Files {
             let found = record.rpc_url.unwrap_or_else(|| "the embedded one".to_owned());
             return Err(NetworkError::OtherChain { directory, found });
         }
-        Ok(Self { directory, nodes: Vec::new(), record, kept: true, _claim: Some(claim), _temporary: None })
+        let hosts = Vec::new();
+        Ok(Self {
+            directory,
+            nodes: Vec::new(),
+            record,
+            hosts,
+            kept: true,
+            _claim: Some(claim),
+            _temporary: None,
+        })
     }
 
     fn make(&mut self, nodes: usize) -> Result<(), NetworkError> {
@@ -184,17 +196,57 @@ impl Files {
         if self.kept { self.record.write(&self.directory) } else { Ok(()) }
     }
 
-    /// Remembers the port of a multiaddr, so that a node is found again where it was.
-    pub(super) fn keep_port(&mut self, index: usize, multiaddr: &str) -> Result<(), NetworkError> {
-        let port = multiaddr.split('/').skip_while(|part| *part != "tcp").nth(1);
-        let port = port.and_then(|port| port.parse().ok());
-        self.note(|record| record.ports[index] = port)
+    /// Remembers the ports of a node's multiaddrs, so that it is found again where it was.
+    pub(super) fn keep_ports(&mut self, index: usize, multiaddrs: &[String]) -> Result<(), NetworkError> {
+        let port = |kind: &str| {
+            let after = |multiaddr: &String| {
+                multiaddr.split('/').skip_while(|part| *part != kind).nth(1)?.parse().ok()
+            };
+            multiaddrs.iter().find_map(after)
+        };
+        let (tcp, udp) = (port("tcp"), port("udp"));
+        self.note(|record| {
+            record.ports[index] = tcp;
+            record.udp_ports.resize(record.ports.len(), None);
+            record.udp_ports[index] = udp;
+        })
     }
 
     /// The port for a node to listen on: the one it had, unless somebody took it meanwhile.
     fn port(&self, index: usize) -> u16 {
         let port = self.record.ports.get(index).copied().flatten().unwrap_or_default();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() { port } else { 0 }
+        let free = |host: &IpAddr| TcpListener::bind((*host, port)).is_ok();
+        if self.hosts(index).iter().all(free) { port } else { 0 }
+    }
+
+    /// Says where nodes listen, in turn.
+    pub(super) fn place(&mut self, hosts: Vec<Vec<IpAddr>>) {
+        self.hosts = hosts;
+    }
+
+    fn hosts(&self, index: usize) -> Vec<IpAddr> {
+        let turn = index % self.hosts.len().max(1);
+        self.hosts.get(turn).cloned().unwrap_or_else(|| vec![Ipv4Addr::LOCALHOST.into()])
+    }
+
+    /// The multiaddrs for a node to listen on, TCP and QUIC.
+    fn listen(&self, index: usize) -> Vec<String> {
+        let (tcp, udp) = (self.port(index), self.udp_port(index));
+        let multiaddrs = |host: &IpAddr| {
+            let host = match host {
+                IpAddr::V4(host) => format!("/ip4/{host}"),
+                IpAddr::V6(host) => format!("/ip6/{host}"),
+            };
+            [format!("{host}/tcp/{tcp}"), format!("{host}/udp/{udp}/quic-v1")]
+        };
+        self.hosts(index).iter().flat_map(multiaddrs).collect()
+    }
+
+    /// The same of UDP, for QUIC.
+    fn udp_port(&self, index: usize) -> u16 {
+        let port = self.record.udp_ports.get(index).copied().flatten().unwrap_or_default();
+        let free = |host: &IpAddr| UdpSocket::bind((*host, port)).is_ok();
+        if self.hosts(index).iter().all(free) { port } else { 0 }
     }
 
     pub(super) fn write_node_config(
@@ -205,7 +257,6 @@ impl Files {
         publisher: KeyAddress,
     ) -> Result<PathBuf, NetworkError> {
         let name = format!("node-{}", index + 1);
-        let port = self.port(index);
         let config = [
             entry("data_dir", &self.directory.join(&name)),
             entry("key_file", &self.key(&name)),
@@ -213,7 +264,7 @@ impl Files {
             entry("spec_file", &self.spec()),
             format!("publisher = \"{publisher}\""),
             format!("providers = [\"{rpc_url}\"]"),
-            format!("listen = [\"/ip4/127.0.0.1/tcp/{port}\"]"),
+            format!("listen = {}", list(&self.listen(index))),
             format!("peers = {}", list(peers)),
             "admin = \"127.0.0.1:0\"".to_owned(),
         ];

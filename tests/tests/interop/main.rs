@@ -15,4 +15,5 @@ mod refusals;
 mod registry;
 mod rpc;
 mod script;
+mod second;
 mod twins;

@@ -1,19 +1,19 @@
-//! `chain`: deploying the contracts, and showing what a chain spec pins.
+//! `chain`: deploying the contracts, and showing what a chain spec pins. Renewing it is in `renew`.
 
-use super::parse_address;
+use super::{parse_address, renew};
 use crate::chain::Chain;
 use crate::context::{Context, beside, refuse_existing};
 use crate::deploy::{Deployment, Journal, Terms, TermsError, deploy};
 use crate::failure::Failure;
 use crate::state;
+use crate::when::spoken;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
-use windlass_client::{KeyAddress, SecretKey};
-use windlass_protocol::spec::{ChainSpec, ContractPin, FinalityRule};
-use windlass_protocol::{Address, B256, keccak256, wire};
+use windlass_client::{Clock, SecretKey, SystemClock, VerifiedSpec};
+use windlass_protocol::spec::{ContractPin, FinalityRule, verify_spec};
+use windlass_protocol::{Address, B256};
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Deploy(Box<DeployArgs>),
     /// Show the chain spec, once its publisher's signature is checked
     Spec,
+    /// Sign the next version of the chain spec, dated today, under the committee in office
+    Renew(renew::Args),
 }
 
 #[derive(Args, Debug)]
@@ -74,8 +76,9 @@ pub(crate) async fn run(context: &Context, command: Command) -> Result<(), Failu
         Command::Deploy(arguments) => run_deploy(context, *arguments).await,
         Command::Spec => {
             let spec = context.spec()?;
-            context.output.print(&ShownSpec::new(&spec, spec.publisher(), spec.hash()))
+            context.output.print(&ShownSpec::new(&spec))
         }
+        Command::Renew(arguments) => renew::run(context, arguments).await,
     }
 }
 
@@ -98,10 +101,9 @@ async fn run_deploy(context: &Context, arguments: DeployArgs) -> Result<(), Fail
     };
     let terms = terms(&arguments, deployer.address().0)?;
     let mut journal = Journal::open(&beside(&arguments.out, ".journal"))?;
-    // A clock before 1970 only makes the spec's date wrong, which nothing rests on.
-    let date = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let date = SystemClock.unix_seconds();
     let mut progress = |line: &str| context.output.note(line);
-    let Deployment { spec, signed, eligibility } =
+    let Deployment { signed, eligibility, .. } =
         deploy(&chain, &deployer, &publisher, &terms, &mut journal, date, &mut progress).await?;
     if !eligibility.number_is_headers {
         context
@@ -114,9 +116,8 @@ async fn run_deploy(context: &Context, arguments: DeployArgs) -> Result<(), Fail
     journal.finish()?;
     // What is left of it is empty, and no harm.
     let _ = std::fs::remove_file(beside(&arguments.out, ".lock"));
-    let mut shown = ShownSpec::new(&spec, publisher.address(), keccak256(wire::encode(&spec)));
-    shown.file = Some(arguments.out);
-    context.output.print(&shown)
+    let spec = verify_spec(&signed.to_bytes(), publisher.address())?;
+    context.output.print(&ShownSpec::new(&spec).written(arguments.out))
 }
 
 fn terms(arguments: &DeployArgs, deployer: Address) -> Result<Terms, TermsError> {
@@ -136,7 +137,7 @@ fn terms(arguments: &DeployArgs, deployer: Address) -> Result<Terms, TermsError>
 }
 
 #[derive(Serialize)]
-struct ShownSpec {
+pub(crate) struct ShownSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<PathBuf>,
     publisher: String,
@@ -155,8 +156,13 @@ struct ShownSpec {
     head_interval: u64,
     finality: String,
     max_finality_lag: u64,
+    /// Seconds.
+    trusting_period: u64,
     dev: bool,
+    /// Unix seconds.
     date: u64,
+    /// Until when a device is let in that knows nothing later, Unix seconds.
+    good_until: u64,
 }
 
 #[derive(Serialize)]
@@ -176,12 +182,12 @@ impl ShownPin {
 }
 
 impl ShownSpec {
-    fn new(spec: &ChainSpec, publisher: KeyAddress, hash: B256) -> Self {
+    pub(crate) fn new(spec: &VerifiedSpec) -> Self {
         let contracts = spec.contracts;
         Self {
             file: None,
-            publisher: publisher.to_string(),
-            hash,
+            publisher: spec.publisher().to_string(),
+            hash: spec.hash(),
             version: spec.version,
             chain_id: spec.chain_id,
             genesis_hash: spec.genesis_hash,
@@ -198,9 +204,16 @@ impl ShownSpec {
                 FinalityRule::Depth(depth) => format!("{depth} blocks deep"),
             },
             max_finality_lag: spec.max_finality_lag,
+            trusting_period: spec.trusting_period,
             dev: spec.dev,
             date: spec.date,
+            good_until: spec.good_until(),
         }
+    }
+
+    /// The same, just written to this file.
+    pub(crate) fn written(self, file: PathBuf) -> Self {
+        Self { file: Some(file), ..self }
     }
 }
 
@@ -227,6 +240,13 @@ impl fmt::Display for ShownSpec {
             self.committee.len(),
             self.committee.join(", ")
         )?;
-        write!(f, "heads     every {} blocks, final: {}", self.head_interval, self.finality)
+        writeln!(f, "heads     every {} blocks, final: {}", self.head_interval, self.finality)?;
+        let now = SystemClock.unix_seconds();
+        match self.good_until.checked_sub(now) {
+            Some(left) => write!(f, "good      for {} more: renew it before", spoken(left)),
+            None => {
+                write!(f, "good      no more: `windlass chain renew` lets devices in that know nothing later")
+            }
+        }
     }
 }

@@ -1,39 +1,41 @@
-//! `forward`: a local port, each of whose connections becomes a stream to a device's service.
+//! `forward`: a local socket, each of whose connections becomes a stream to a device's service. Of datagram services, each
+//! of whose senders: see `forward_udp`.
 
+use super::forward_udp;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::limits::MAX_STREAMS;
-use crate::parties::parse_stream_service;
+use crate::local::{Listener, Local, Socket, port_taken};
+use crate::parties::parse_one_service;
 use crate::proof::{Proof, ShownDevice};
-use crate::pump::{End, pump, reset};
+use crate::pump::{End, pump};
 use serde::Serialize;
 use std::fmt;
-use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use windlass_client::{Client, Service, Target, VerifiedSpec};
 
 /// Events waiting to be printed; a slow reader of them slows new streams down, never the bytes of old ones.
-const EVENTS: usize = 64;
+pub(super) const EVENTS: usize = 64;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// Local socket address to listen on; port 0 takes a free one
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
-    listen: SocketAddr,
-    /// Device and service, like pump-7:tcp/8080 or 0x…:8080
+    /// Where to listen: HOST:PORT, port 0 taking a free one, or unix:PATH
+    #[arg(long, value_name = "WHERE", default_value = "127.0.0.1:0")]
+    listen: Local,
+    /// Device and service, like pump-7:tcp/8080, 0x…:8080 or pump-7:udp/53
     #[arg(value_name = "TARGET:SERVICE")]
     remote: Remote,
 }
 
 /// A device's service.
 #[derive(Clone, PartialEq, Eq, Debug)]
-struct Remote {
-    target: Target,
-    service: Service,
+pub(super) struct Remote {
+    pub(super) target: Target,
+    pub(super) service: Service,
 }
 
 impl FromStr for Remote {
@@ -43,7 +45,7 @@ impl FromStr for Remote {
         let expected = "expected a device and a service, like pump-7:tcp/8080";
         let (target, service) = text.split_once(':').ok_or_else(|| expected.to_owned())?;
         let target = target.parse().map_err(|error| format!("{error}"))?;
-        Ok(Self { target, service: parse_stream_service(service)? })
+        Ok(Self { target, service: parse_one_service(service)? })
     }
 }
 
@@ -56,9 +58,9 @@ impl fmt::Display for Remote {
 /// What happens while a port is forwarded.
 #[derive(Serialize, Debug)]
 #[serde(tag = "event", rename_all = "snake_case")]
-enum Event {
+pub(super) enum Event {
     Listening {
-        address: SocketAddr,
+        address: Local,
         remote: String,
         #[serde(flatten)]
         device: ShownDevice,
@@ -99,32 +101,50 @@ pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), Failur
     let spec = context.spec()?;
     let key = context.key()?;
     // Before anything on the network: a port in use is said at once.
-    let (listener, address) = listen(arguments.listen).await?;
+    let (ear, address) = listen(&arguments).await?;
     let client = Arc::new(context.device_client(&spec, key).await?);
     let listening = first_look(&client, &spec, address, &arguments.remote).await?;
     context.output.print(&listening)?;
-    let served = serve(context, &client, &listener, &arguments.remote).await;
+    let served = match ear {
+        Ear::Streams(listener) => serve(context, &client, &listener, &arguments.remote).await,
+        Ear::Datagrams(socket) => forward_udp::serve(context, &client, socket, &arguments.remote).await,
+    };
     if let Some(client) = Arc::into_inner(client) {
         client.shutdown().await;
     }
     served
 }
 
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
-    let failed = |error: std::io::Error| {
-        let hint = "choose another port, or 0 for a free one";
-        Failure::fault("listen", format!("can't listen on {address}: {error}; {hint}"))
-    };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
+/// Where local programs are listened to.
+enum Ear {
+    Streams(Listener),
+    Datagrams(UdpSocket),
+}
+
+async fn listen(arguments: &Args) -> Result<(Ear, Local), Failure> {
+    match (arguments.remote.service, &arguments.listen) {
+        (Service::Stream(_), local) => {
+            let (listener, bound) = Listener::bind(local).await?;
+            Ok((Ear::Streams(listener), bound))
+        }
+        (Service::Datagram(_), Local::Internet(address)) => {
+            let failed = |error| port_taken(*address, &error);
+            let socket = UdpSocket::bind(address).await.map_err(failed)?;
+            let bound = socket.local_addr().map_err(failed)?;
+            Ok((Ear::Datagrams(socket), Local::Internet(bound)))
+        }
+        (service @ Service::Datagram(_), Local::Unix(_)) => Err(Failure::fault(
+            "usage",
+            format!("Unix sockets carry streams, and {service} is of datagrams: --listen HOST:PORT"),
+        )),
+    }
 }
 
 /// A target that leads nowhere is said before anybody connects.
 async fn first_look(
     client: &Client,
     spec: &VerifiedSpec,
-    address: SocketAddr,
+    address: Local,
     remote: &Remote,
 ) -> Result<Event, Failure> {
     let resolved = client.resolve(&remote.target).await?;
@@ -134,7 +154,7 @@ async fn first_look(
         address,
         remote: remote.to_string(),
         device: ShownDevice::new(resolved.device, &resolved.record),
-        proof: Box::new(Proof::new(&resolved.provenance, spec)),
+        proof: Box::new(Proof::new(&resolved.provenance, spec.publisher())),
     })
 }
 
@@ -142,7 +162,7 @@ async fn first_look(
 async fn serve(
     context: &Context,
     client: &Arc<Client>,
-    listener: &TcpListener,
+    listener: &Listener,
     remote: &Remote,
 ) -> Result<(), Failure> {
     let (events, mut happened) = mpsc::channel(EVENTS);
@@ -151,7 +171,7 @@ async fn serve(
     loop {
         tokio::select! {
             accepted = listener.accept(), if streams.len() < MAX_STREAMS => match accepted {
-                Ok((socket, _)) => {
+                Ok(socket) => {
                     count += 1;
                     streams.spawn(carry(client.clone(), remote.clone(), socket, count, events.clone()));
                 }
@@ -171,14 +191,14 @@ async fn serve(
 async fn carry(
     client: Arc<Client>,
     remote: Remote,
-    socket: TcpStream,
+    socket: Socket,
     number: u64,
     events: mpsc::Sender<Event>,
 ) {
     let stream = match client.open(&remote.target, remote.service).await {
         Ok(stream) => stream,
         Err(error) => {
-            reset(&socket);
+            socket.reset();
             let Failure { code, message, .. } = Failure::from(error);
             let _ = events.send(Event::Refused { stream: number, code: code.into_owned(), message }).await;
             return;
@@ -202,17 +222,24 @@ mod tests {
         assert_eq!((remote.to_string().as_str(), remote.service), ("pump-7:tcp/8080", Service::Stream(8080)));
         let id = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed";
         assert_eq!(format!("{id}:80").parse::<Remote>().unwrap().target, Target::Device(id.parse().unwrap()));
-        for text in ["pump-7", "pump-7:", ":tcp/80", "Pump:tcp/80", "pump-7:udp/53", "pump-7:tcp/0"] {
+        assert_eq!("pump-7:udp/53".parse::<Remote>().unwrap().service, Service::Datagram(53));
+        for text in ["pump-7", "pump-7:", ":tcp/80", "Pump:tcp/80", "pump-7:all", "pump-7:tcp/0"] {
             assert!(text.parse::<Remote>().is_err(), "{text}");
         }
     }
 
     #[tokio::test]
-    async fn a_port_in_use_is_said() {
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = taken.local_addr().unwrap();
-        let failure = listen(address).await.unwrap_err();
-        assert_eq!((failure.code.as_ref(), failure.exit_code()), ("listen", 2));
-        assert!(failure.message.contains(&address.to_string()) && failure.message.contains("another port"));
+    async fn what_datagrams_cannot_be_forwarded_from_is_said() {
+        let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let arguments =
+            |listen: &str| Args { listen: listen.parse().unwrap(), remote: "pump-7:udp/53".parse().unwrap() };
+        for (from, code, word) in
+            [(address.as_str(), "listen", "another port"), ("unix:a.sock", "usage", "HOST:PORT")]
+        {
+            let Err(failure) = listen(&arguments(from)).await else { panic!("{from}") };
+            assert_eq!((failure.code.as_ref(), failure.exit_code()), (code, 2));
+            assert!(failure.message.contains(word) && !failure.message.contains('\n'), "{}", failure.message);
+        }
     }
 }

@@ -4,10 +4,12 @@ pub(crate) mod chain;
 pub(crate) mod device;
 pub(crate) mod fleet;
 pub(crate) mod forward;
+mod forward_udp;
 pub(crate) mod grant;
 pub(crate) mod key;
 pub(crate) mod name;
 pub(crate) mod publish;
+pub(crate) mod renew;
 pub(crate) mod resolve;
 
 use crate::args::{Cli, Command};
@@ -76,7 +78,7 @@ pub(crate) async fn prove(
     let answer = client.ask(questions).await;
     client.shutdown().await;
     let answer = answer?;
-    let proof = Proof::new(&answer.provenance, spec);
+    let proof = Proof::new(&answer.provenance, spec.publisher());
     Ok((answer, proof))
 }
 

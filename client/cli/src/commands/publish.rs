@@ -1,29 +1,32 @@
-//! `publish`: a local TCP service, reachable under this device's key for as long as the command runs.
+//! `publish`: a local service, of streams or of datagrams, reachable under this device's key for as long as the command runs.
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::flows::{self, Side};
 use crate::limits::{LOCAL_CONNECT_DEADLINE, MAX_STREAMS, RELAYS_LOOK};
-use crate::parties::{parse_listed, parse_stream_service};
+use crate::local::Local;
+use crate::parties::{parse_listed, parse_one_service};
 use crate::pump::{End, pump};
 use crate::when::spoken;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::fmt;
-use std::net::SocketAddr;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use windlass_client::{Client, Listed, Mode, PeerId, Policy, Publication, PublishError, Service, Stream};
+use windlass_client::{
+    Client, DatagramPublication, Datagrams, Listed, Mode, PeerId, Policy, Publication, PublishError, Service,
+    Stream,
+};
 use windlass_protocol::authorise::DEFAULT_MAX_AGE;
 
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// Service to publish: tcp/PORT, the port callers ask for
-    #[arg(long, value_name = "SERVICE", value_parser = parse_stream_service)]
+    /// Service to publish: tcp/PORT or udp/PORT, the port callers ask for
+    #[arg(long, value_name = "SERVICE", value_parser = parse_one_service)]
     service: Service,
-    /// Local socket address that serves it
-    #[arg(long, value_name = "HOST:PORT")]
-    to: SocketAddr,
+    /// What serves it: HOST:PORT, or unix:PATH
+    #[arg(long, value_name = "WHERE")]
+    to: Local,
     /// To whom it is open
     #[arg(long, value_enum, default_value_t = ModeName::Private)]
     mode: ModeName,
@@ -52,7 +55,7 @@ enum Event {
     Published {
         service: String,
         device: String,
-        to: SocketAddr,
+        to: Local,
         mode: &'static str,
         relays: Vec<String>,
     },
@@ -110,6 +113,7 @@ impl From<PublishError> for Failure {
             PublishError::NoNode { .. } => "no_node",
             PublishError::NotReachable { .. } => "not_reachable",
             PublishError::Cold { .. } => "cold",
+            PublishError::OtherTransport(_) => "usage",
             PublishError::Stopped => "stopped",
         };
         if error.is_proven_no() { Self::no(code, error) } else { Self::fault(code, error) }
@@ -130,6 +134,16 @@ impl Args {
         Ok(Policy { mode, max_age: max_age.unwrap_or(DEFAULT_MAX_AGE) })
     }
 
+    fn check_transport(&self) -> Result<(), Failure> {
+        match (self.service, &self.to) {
+            (service @ Service::Datagram(_), Local::Unix(_)) => Err(Failure::fault(
+                "usage",
+                format!("Unix sockets carry streams, and {service} is of datagrams: --to HOST:PORT"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
     fn mode_name(&self) -> &'static str {
         match self.mode {
             ModeName::Public => "public",
@@ -139,12 +153,59 @@ impl Args {
     }
 }
 
+/// What is published, whichever it carries.
+enum Published {
+    Streams(Publication),
+    Datagrams(DatagramPublication),
+}
+
+/// What a caller opened.
+enum Accepted {
+    Stream(Stream),
+    Datagrams(Datagrams),
+}
+
+impl Published {
+    async fn begin(client: &Client, service: Service, policy: Policy) -> Result<Self, PublishError> {
+        match service {
+            Service::Stream(_) => client.publish(service, policy).await.map(Self::Streams),
+            Service::Datagram(_) => client.publish_datagrams(service, policy).await.map(Self::Datagrams),
+        }
+    }
+
+    /// The next caller. Cancel-safe.
+    async fn accept(&mut self) -> Option<Accepted> {
+        match self {
+            Self::Streams(publication) => publication.accept().await.map(Accepted::Stream),
+            Self::Datagrams(publication) => publication.accept().await.map(Accepted::Datagrams),
+        }
+    }
+
+    fn relays(&self) -> Vec<PeerId> {
+        match self {
+            Self::Streams(publication) => publication.relays(),
+            Self::Datagrams(publication) => publication.relays(),
+        }
+    }
+}
+
+impl Accepted {
+    /// Who is there, and by which path.
+    fn other_end(&self) -> (String, String) {
+        match self {
+            Self::Stream(stream) => (stream.peer().to_string(), stream.path().to_string()),
+            Self::Datagrams(datagrams) => (datagrams.peer().to_string(), datagrams.path().to_string()),
+        }
+    }
+}
+
 pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), Failure> {
     let policy = arguments.policy(context.max_age())?;
+    arguments.check_transport()?;
     let spec = context.spec()?;
     let key = context.key()?;
     let client = context.device_client(&spec, key).await?;
-    let mut publication = client.publish(arguments.service, policy).await?;
+    let mut publication = Published::begin(&client, arguments.service, policy).await?;
     context.output.print(&published(&client, &publication, &arguments))?;
     if !context.output.json {
         context.output.note(&format!(
@@ -152,17 +213,17 @@ pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), Failur
             spoken(context.max_age().unwrap_or(DEFAULT_MAX_AGE))
         ));
     }
-    let served = serve(context, &mut publication, arguments.to).await;
+    let served = serve(context, &mut publication, &arguments.to).await;
     drop(publication);
     client.shutdown().await;
     served
 }
 
-fn published(client: &Client, publication: &Publication, arguments: &Args) -> Event {
+fn published(client: &Client, publication: &Published, arguments: &Args) -> Event {
     Event::Published {
         service: arguments.service.to_string(),
         device: client.device_id().to_string(),
-        to: arguments.to,
+        to: arguments.to.clone(),
         mode: arguments.mode_name(),
         relays: shown(&publication.relays()),
     }
@@ -173,7 +234,7 @@ fn shown(relays: &[PeerId]) -> Vec<String> {
 }
 
 /// Serves streams until the client ends or nobody reads our output.
-async fn serve(context: &Context, publication: &mut Publication, to: SocketAddr) -> Result<(), Failure> {
+async fn serve(context: &Context, publication: &mut Published, to: &Local) -> Result<(), Failure> {
     let mut streams: JoinSet<Event> = JoinSet::new();
     let mut count = 0;
     let mut relays = publication.relays();
@@ -181,11 +242,11 @@ async fn serve(context: &Context, publication: &mut Publication, to: SocketAddr)
     loop {
         tokio::select! {
             accepted = publication.accept(), if streams.len() < MAX_STREAMS => {
-                let Some(stream) = accepted else { return Ok(()) };
+                let Some(accepted) = accepted else { return Ok(()) };
                 count += 1;
-                let (peer, path) = (stream.peer().to_string(), stream.path().to_string());
+                let (peer, path) = accepted.other_end();
                 context.output.print(&Event::Opened { stream: count, peer, path })?;
-                streams.spawn(connect(stream, to, count));
+                streams.spawn(connect(accepted, to.clone(), count));
             }
             _ = look.tick() => {
                 let now = publication.relays();
@@ -204,12 +265,24 @@ async fn serve(context: &Context, publication: &mut Publication, to: SocketAddr)
     }
 }
 
-async fn connect(stream: Stream, to: SocketAddr, number: u64) -> Event {
-    let peer = stream.peer().to_string();
-    let failed = |reason: String| Event::LocalFailed { stream: number, peer, reason };
-    match timeout(LOCAL_CONNECT_DEADLINE, TcpStream::connect(to)).await {
-        Ok(Ok(socket)) => Event::Ended { stream: number, end: pump(stream, socket).await },
-        Ok(Err(error)) => failed(format!("{to}: {error}")),
-        Err(_) => failed(format!("{to}: no answer within {} s", LOCAL_CONNECT_DEADLINE.as_secs())),
+async fn connect(accepted: Accepted, to: Local, number: u64) -> Event {
+    let (peer, _) = accepted.other_end();
+    let silent = || format!("{to}: no answer within {} s", LOCAL_CONNECT_DEADLINE.as_secs());
+    let ended = match (accepted, &to) {
+        (Accepted::Stream(stream), _) => match timeout(LOCAL_CONNECT_DEADLINE, to.connect()).await {
+            Ok(Ok(socket)) => Ok(pump(stream, socket).await),
+            Ok(Err(reason)) => Err(reason),
+            Err(_) => Err(silent()),
+        },
+        (Accepted::Datagrams(datagrams), Local::Internet(address)) => match Side::server(*address).await {
+            Ok(side) => Ok(flows::carry(datagrams, side).await),
+            Err(error) => Err(format!("{to}: {error}")),
+        },
+        // Refused before anything was published.
+        (Accepted::Datagrams(_), Local::Unix(_)) => Err(format!("{to}: carries no datagrams")),
+    };
+    match ended {
+        Ok(end) => Event::Ended { stream: number, end },
+        Err(reason) => Event::LocalFailed { stream: number, peer, reason },
     }
 }

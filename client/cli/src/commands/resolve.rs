@@ -59,7 +59,7 @@ impl Shown {
             name: resolved.name.as_ref().map(ToString::to_string),
             device: ShownDevice::new(resolved.device, &resolved.record),
             route: resolved.route.as_ref().map(ShownRoute::new),
-            proof: Proof::new(&resolved.provenance, spec),
+            proof: Proof::new(&resolved.provenance, spec.publisher()),
         }
     }
 }

@@ -11,6 +11,7 @@ mod terms;
 
 pub use eligibility::{Eligibility, Ineligible};
 pub use journal::{Journal, JournalError};
+pub(crate) use terms::ascending;
 pub use terms::{Terms, TermsError};
 
 use crate::chain::{Chain, ChainError};

@@ -148,7 +148,8 @@ impl Terms {
     }
 }
 
-fn ascending(mut committee: Vec<Address>) -> Result<Vec<Address>, TermsError> {
+/// A committee as specs and the registry have it.
+pub(crate) fn ascending(mut committee: Vec<Address>) -> Result<Vec<Address>, TermsError> {
     committee.sort_unstable();
     if !(1..=MAX_COMMITTEE).contains(&committee.len()) {
         return Err(TermsError::CommitteeSize(committee.len()));

@@ -275,3 +275,83 @@ proptest! {
         prop_assert!(got.len() <= bytes.len());
     }
 }
+
+/// All chunks up to the end, and the cut if that is what it was.
+fn chunks_of(stream: &mut ChunkStream<Scripted>) -> (Vec<Vec<u8>>, Option<io::ErrorKind>) {
+    let mut chunks = Vec::new();
+    loop {
+        let mut chunk = Vec::new();
+        let read =
+            block_on(std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_read_chunk(cx, &mut chunk)));
+        match read {
+            Ok(true) => chunks.push(chunk),
+            Ok(false) => return (chunks, None),
+            Err(error) => return (chunks, Some(error.kind())),
+        }
+    }
+}
+
+fn write_chunk(stream: &mut ChunkStream<Scripted>, chunk: &[u8]) -> io::Result<()> {
+    block_on(std::future::poll_fn(|cx| Pin::new(&mut *stream).poll_write_chunk(cx, chunk)))
+}
+
+proptest! {
+    #[test]
+    fn whole_chunks_keep_their_borders_however_they_come(
+        lengths in prop::collection::vec(prop_oneof![1usize..20, 4_090usize..4_100, Just(65_535)], 0..6),
+        steps in prop::collection::vec(0usize..5_000, 1..6),
+    ) {
+        prop_assume!(steps.iter().any(|step| *step > 0));
+        let chunks: Vec<Vec<u8>> =
+            lengths.iter().enumerate().map(|(at, length)| vec![at as u8; *length]).collect();
+        let mut writer = reading(b"", &steps);
+        for chunk in &chunks {
+            write_chunk(&mut writer, chunk).unwrap();
+        }
+        block_on(writer.close()).unwrap();
+        let mut reader = reading(&writer.stream.written, &steps);
+        prop_assert_eq!(chunks_of(&mut reader), (chunks, None));
+    }
+}
+
+#[test]
+fn a_chunk_that_is_cut_is_no_datagram() {
+    let whole = [&[0x00, 0x02, 1, 2][..], &[0x00, 0x03, 7, 8, 9], &[0x00, 0x00]].concat();
+    for length in 0..whole.len() {
+        let (chunks, cut) = chunks_of(&mut reading(&whole[..length], &[1]));
+        assert_eq!(cut, Some(io::ErrorKind::ConnectionReset), "cut to {length}");
+        let complete = [4, 9].iter().filter(|end| **end <= length).count();
+        assert_eq!(chunks.len(), complete, "cut to {length}");
+    }
+    assert_eq!(chunks_of(&mut reading(&whole, &[1])), (vec![vec![1, 2], vec![7, 8, 9]], None));
+}
+
+#[test]
+fn a_long_chunk_is_made_room_for_only_as_it_comes() {
+    let mut stream = reading(&[0xff, 0xff, 1], &[]);
+    stream.stream.fails = true;
+    let mut chunk = Vec::new();
+    let read = std::future::poll_fn(|cx| Pin::new(&mut stream).poll_read_chunk(cx, &mut chunk));
+    assert!(block_on(read).is_err());
+    assert!(chunk.capacity() < 16_384, "{}", chunk.capacity());
+}
+
+#[test]
+fn a_chunk_is_written_whole_or_not_at_all() {
+    let mut stream = reading(b"", &[]);
+    for wrong in [vec![], vec![0; 65_536]] {
+        assert_eq!(write_chunk(&mut stream, &wrong).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+    // Longer than what bytes are staged in.
+    write_chunk(&mut stream, &[5; 65_535]).unwrap();
+    assert_eq!(stream.stream.writes, [65_537]);
+    // What is blocked behind another leaves nothing behind.
+    stream.stream.room = Some(10);
+    write_chunk(&mut stream, &[6; 100]).unwrap();
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(Pin::new(&mut stream).poll_write_chunk(&mut cx, &[7; 100]).is_pending());
+    stream.stream.room = None;
+    block_on(stream.close()).unwrap();
+    assert_eq!(stream.stream.written.len(), 65_537 + 102 + 2);
+    assert_eq!(write_chunk(&mut stream, &[8]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+}

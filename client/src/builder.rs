@@ -1,0 +1,215 @@
+//! What a client is made of, and its start: every part in order, each handed what it needs.
+
+use crate::{
+    ask::Asker,
+    client::{Client, Core, start_tasks},
+    clock::{Clock, SystemClock, Timekeeper},
+    events::Teller,
+    guard::Guard,
+    heads::{HeadStore, Heads, HighestHead, MemoryHeadStore, Walked},
+    limits::{CLOCK_SLACK, DEV_CLOCK, HEDGE_AFTER},
+    network::Network,
+    pool::{NodeError, NodePool},
+    publish::Book,
+    reach::Reach,
+    renewal,
+    verifier::Verifier,
+    warm::Warm,
+};
+use libp2p::Multiaddr;
+use std::{fmt, io, sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+use windlass_p2p::swarm::{BuildError, DeviceConfig, device_swarm};
+use windlass_protocol::{
+    DeviceId, KeyAddress, SecretKey,
+    authorise::{DEFAULT_MAX_AGE, OFFLINE_MAX_AGE},
+    spec::VerifiedSpec,
+};
+
+/// What identify calls this side.
+const AGENT: &str = concat!("windlass-client/", env!("CARGO_PKG_VERSION"));
+
+/// Why a client did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configured nodes.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The network layer.
+    #[error(transparent)]
+    Network(#[from] BuildError),
+    /// The highest head could not be read: starting without it would allow going back.
+    #[error("can't read the highest head: {0}")]
+    Heads(#[source] io::Error),
+    /// Direct connections were asked for and nothing can be listened at.
+    #[error("can't listen for direct connections: {0}")]
+    Listen(String),
+    /// Evidence would count for no time, or for longer than anyone may rely on it.
+    #[error("max_age is {0} s; it is from 1 to {OFFLINE_MAX_AGE}")]
+    MaxAge(u64),
+}
+
+/// What a client begins with.
+struct Loaded {
+    spec: VerifiedSpec,
+    highest: Option<HighestHead>,
+    walked: Option<Walked>,
+}
+
+impl Loaded {
+    /// Reads the store, and writes the spec to it: call it where blocking is allowed.
+    fn from(store: &dyn HeadStore, given: VerifiedSpec) -> io::Result<Self> {
+        let spec = renewal::begin(given, store)?;
+        Ok(Self { highest: store.load(spec.network())?, walked: store.load_committee(spec.hash())?, spec })
+    }
+}
+
+/// What a client is made of; see [`Client::builder`].
+pub struct Builder {
+    spec: VerifiedSpec,
+    key: SecretKey,
+    nodes: Vec<Multiaddr>,
+    device: Option<DeviceId>,
+    max_age: u64,
+    hedge_after: Duration,
+    direct: bool,
+    heads: Arc<dyn HeadStore>,
+    clock: Arc<dyn Clock>,
+    anchor: Option<KeyAddress>,
+}
+
+impl Builder {
+    pub(crate) fn new(spec: VerifiedSpec, key: SecretKey) -> Self {
+        Self {
+            spec,
+            key,
+            nodes: Vec::new(),
+            device: None,
+            max_age: DEFAULT_MAX_AGE,
+            hedge_after: HEDGE_AFTER,
+            direct: false,
+            heads: Arc::new(MemoryHeadStore::default()),
+            clock: Arc::new(SystemClock),
+            anchor: None,
+        }
+    }
+
+    /// The nodes to ask, each multiaddr ending in `/p2p/<peer id>`; two or more are better.
+    pub fn nodes(mut self, nodes: impl IntoIterator<Item = Multiaddr>) -> Self {
+        self.nodes.extend(nodes);
+        self
+    }
+
+    /// This device's id, if its key was ever rotated. Default: the address of the key.
+    pub fn device_id(mut self, device: DeviceId) -> Self {
+        self.device = Some(device);
+        self
+    }
+
+    /// Seconds for which proven evidence counts, 1 to `authorise::OFFLINE_MAX_AGE` (a day). Default: 600; `authorise::STRICT_MAX_AGE` where
+    /// revocation must bite fast.
+    pub fn max_age(mut self, seconds: u64) -> Self {
+        self.max_age = seconds;
+        self
+    }
+
+    /// How long a node may keep this client waiting before the next one is asked as well. Default: 1 s, less where many
+    /// nodes are configured; a node's whole deadline asks one after the other, which spares nodes and costs time.
+    pub fn hedge_after(mut self, wait: Duration) -> Self {
+        self.hedge_after = wait;
+        self
+    }
+
+    /// Where the highest verified head and the newest chain spec are kept. Default: in memory, for this process.
+    pub fn head_store(mut self, store: impl HeadStore) -> Self {
+        self.heads = Arc::new(store);
+        self
+    }
+
+    /// Whether to listen for and to dial direct connections, telling callers this device's network
+    /// addresses. Default: no, everything goes through relays.
+    pub fn direct(mut self, direct: bool) -> Self {
+        self.direct = direct;
+        self
+    }
+
+    /// The key of a committee's member that this device was provisioned with: where its clock says less than when the
+    /// chain spec was made, it believes nothing until this key has signed a nonce of its own. Default: none, and such a
+    /// device stays cold.
+    pub fn anchor(mut self, key: KeyAddress) -> Self {
+        self.anchor = Some(key);
+        self
+    }
+
+    /// Where the time comes from; [`crate::NoClock`] where there is none. Default: the machine's clock.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
+    /// Starts the client on the current tokio runtime. Connects to nobody yet.
+    pub async fn start(self) -> Result<Client, StartError> {
+        if !(1..=OFFLINE_MAX_AGE).contains(&self.max_age) {
+            return Err(StartError::MaxAge(self.max_age));
+        }
+        let teller = Teller::default();
+        let pool = Arc::new(NodePool::new(self.nodes, teller.clone())?);
+        let (store, given) = (self.heads.clone(), self.spec);
+        let load = tokio::task::spawn_blocking(move || Loaded::from(&*store, given)).await;
+        let Loaded { spec, highest, walked } =
+            load.map_err(io::Error::other).flatten().map_err(StartError::Heads)?;
+        let (mut swarm, control) = device_swarm(&self.key, &DeviceConfig::new(AGENT))?;
+        if self.direct {
+            let any =
+                Multiaddr::from(std::net::Ipv4Addr::UNSPECIFIED).with(libp2p::multiaddr::Protocol::Tcp(0));
+            swarm.listen_on(any).map_err(|error| StartError::Listen(error.to_string()))?;
+        }
+        let stop = CancellationToken::new();
+        let (listening, direct) = tokio::sync::watch::channel(Vec::new());
+        let (network, network_task) =
+            Network::new(swarm, control.clone(), listening, teller.clone(), stop.clone());
+        // A development chain may be dated ahead of everybody's clock.
+        let made = if spec.dev { spec.date.min(DEV_CLOCK) } else { spec.date };
+        let time = Arc::new(Timekeeper::new(self.clock, made.saturating_sub(CLOCK_SLACK)));
+        let guard = Guard::new(time.clone(), teller.clone());
+        let asker = Arc::new(Asker {
+            control: control.clone(),
+            pool,
+            heads: Arc::new(Heads::new(highest)),
+            guard: guard.clone(),
+            verifier: Arc::new(Verifier::new(spec, time, walked)),
+            walking: Default::default(),
+            renewing: Default::default(),
+            store: self.heads.clone(),
+            anchor: self.anchor,
+            warming: Default::default(),
+            teller: teller.clone(),
+            max_age: self.max_age,
+            hedge_after: self.hedge_after,
+        });
+        let core = Arc::new(Core {
+            asker,
+            warm: Arc::new(Warm::new(guard.clone(), self.max_age)),
+            guard,
+            book: Book::new(),
+            network,
+            reach: Reach::new(direct),
+            teller,
+            own: self.device.unwrap_or_else(|| self.key.address().as_first_key()),
+            key: self.key,
+            direct: self.direct,
+        });
+        let mut tasks = start_tasks(&core, &control, self.heads, &stop);
+        tasks.spawn(network_task);
+        Ok(Client::new(core, stop, tasks))
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("nodes", &self.nodes)
+            .field("device", &self.device)
+            .finish_non_exhaustive()
+    }
+}
