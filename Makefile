@@ -16,7 +16,7 @@ BUILD := $(CARGO) build --locked --workspace --bins --examples
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup setup-lint build demo testnet check fmt clippy docs deny arrows no-std contracts \
-	embedded interop peers test verification soak bench bench-chain bench-resolution bench-fixture install
+	embedded interop peers test verification soak bench bench-chain bench-resolution bench-sync bench-fixture install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +106,9 @@ bench-chain: setup ## figures of the embedded chain and the local network, besid
 
 bench-resolution: setup ## figures of proven resolution in a node, for 10^3 to 10^6 slots
 	$(CARGO) bench --locked -p windlass-cli -p windlass-node -p windlass-testnet --bench resolution
+
+bench-sync: setup ## figures of a node's first sync and restarts, for 10^3 to 10^6 devices; fixtures are made once
+	$(BENCH_CHAIN) sync 1000 10000 100000 1000000
 
 bench-fixture: setup ## networks of 10^3 to 10^6 devices, enrolled in real blocks, made once under ~/.cache/windlass
 	$(BENCH_CHAIN) fixture 1000 10000 100000 1000000
