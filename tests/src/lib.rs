@@ -8,6 +8,7 @@
 //! | [`story`] | the demo's steps, each with what it shows |
 //! | [`evil`] | a node that lies |
 //! | [`internet`] | an internet of one's own in network namespaces, with gateways and bad roads |
+//! | [`stranger`] | somebody whom nobody knows, without manners |
 //! | [`peers`] | other people's programs, where they are installed |
 //!
 //! Nothing here is part of the product.
@@ -17,4 +18,5 @@ pub mod internet;
 pub mod peers;
 pub mod site;
 pub mod story;
+pub mod stranger;
 pub mod windlass;

@@ -55,10 +55,15 @@ pub struct Story {
     publish: Option<Running>,
 }
 
+/// A network of so many nodes, to be started.
+pub fn network(nodes: usize) -> anyhow::Result<Builder> {
+    Ok(Testnet::builder(program("windlass-testnet")?).nodes(nodes))
+}
+
 impl Story {
     /// Starts the chain, deploys the contracts, and starts three nodes.
     pub async fn start() -> anyhow::Result<Self> {
-        Self::over(Testnet::builder(program("windlass-testnet")?).nodes(3)).await
+        Self::over(network(3)?).await
     }
 
     /// Starts a network of one's own making.

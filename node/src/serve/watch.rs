@@ -7,7 +7,7 @@ use super::{AnswerError, Answers, Served};
 use crate::clock::unix_seconds;
 use crate::follower::MirrorState;
 use crate::head::ServedHead;
-use crate::limits::{MAX_WATCHERS, PUSH_DEADLINE, WATCH_INBOX, WATCHES_PER_PEER};
+use crate::limits::{MAX_WATCHERS, PUSH_DEADLINE, REQUEST_DEADLINE, WATCH_INBOX, WATCHES_PER_PEER};
 use crate::rate::Rates;
 use crate::seats::Seats;
 use crate::store::ViewError;
@@ -58,7 +58,19 @@ async fn read(
     rates: Arc<Rates>,
     messages: mpsc::Sender<Watch>,
 ) {
-    while let Ok(frame) = read_frame(&mut reader).await {
+    let mut said = false;
+    loop {
+        let next = read_frame(&mut reader);
+        let next = match said {
+            true => next.await,
+            // Who doesn't say in time what it watches keeps a place for nothing.
+            false => match tokio::time::timeout(REQUEST_DEADLINE, next).await {
+                Ok(first) => first,
+                Err(_) => return,
+            },
+        };
+        let Ok(frame) = next else { return };
+        said = true;
         let Ok(watch) = wire::decode::<Watch>(&frame, MAX_FRAME) else {
             tracing::debug!(%peer, "a client sent no watch message: closing its stream");
             return;

@@ -5,6 +5,7 @@
 //! `dial`), round after round over all systems, so that a change in the machine's mood meets all of them
 //! alike, and prints medians. It never judges: figures, no verdicts.
 
+mod load;
 mod own;
 mod part;
 mod system;
@@ -36,6 +37,10 @@ enum Command {
         /// Measure only the systems whose label contains this text.
         #[arg(long, default_value = "")]
         only: String,
+        /// Measure how fast endpoints connect that have connected before and know what they knew then, and nothing
+        /// else: each round takes more than a minute, since Windlass closes a connection by leaving it idle.
+        #[arg(long)]
+        warm: bool,
     },
     /// Measure what only Windlass has: resolving, bundles, verification, a node's memory.
     Own {
@@ -43,6 +48,14 @@ enum Command {
         #[arg(long)]
         quick: bool,
     },
+    /// Measure Windlass under load: thousands of devices, many flows, many opens.
+    Load(load::Arguments),
+    /// One process of a load: publishes what flows lead to. Ends when its standard input does.
+    #[command(hide = true)]
+    FlowsEnd { flow: load::bulk::Flow, contact: String },
+    /// One process of a load: flows, and what they measured as JSON.
+    #[command(hide = true)]
+    Flows { flow: load::bulk::Flow, contact: String },
     /// One process of a measurement: what the other two need, a relay or a network. Ends when its standard
     /// input does.
     #[command(hide = true)]
@@ -69,8 +82,11 @@ enum Command {
 #[tokio::main]
 async fn main() -> Result<()> {
     match Arguments::parse().command {
-        Command::Run { quick, only } => run(quick, &only).await,
+        Command::Run { quick, only, warm } => run(quick, &only, warm).await,
         Command::Own { quick } => own::run(quick).await,
+        Command::Load(arguments) => load::run(arguments).await,
+        Command::FlowsEnd { flow, contact } => part::serve(load::bulk::far_end(flow, &contact).await?).await,
+        Command::Flows { flow, contact } => load::bulk::near_ends(flow, &contact).await,
         Command::Network { system } => part::serve(system::named(&system)?.network().await?).await,
         Command::Listen { system, network } => {
             part::serve(system::named(&system)?.listen(network.as_deref()).await?).await
@@ -84,8 +100,13 @@ async fn main() -> Result<()> {
     }
 }
 
-async fn run(quick: bool, only: &str) -> Result<()> {
-    let (rounds, effort) = if quick { (5, Effort::QUICK) } else { (11, Effort::FULL) };
+async fn run(quick: bool, only: &str, warm: bool) -> Result<()> {
+    let (rounds, effort) = match (warm, quick) {
+        (true, true) => (1, Effort::WARM),
+        (true, false) => (7, Effort::WARM),
+        (false, true) => (5, Effort::QUICK),
+        (false, false) => (11, Effort::FULL),
+    };
     let mut measured: Vec<(&dyn System, Samples)> = system::ALL
         .iter()
         .filter(|system| system.label().contains(only))

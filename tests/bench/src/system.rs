@@ -47,14 +47,23 @@ pub trait System: Sync {
     /// Starts accepting; each stream is given to `workload::serve`.
     fn listen<'a>(&'a self, network: Option<&'a str>) -> BoxFuture<'a, Result<Running>>;
     /// Readies one dialling endpoint, its standing connection to the network included: what a device has
-    /// before it wants anything.
-    fn dialler<'a>(&'a self, network: Option<&'a str>) -> BoxFuture<'a, Result<Box<dyn Dialler>>>;
+    /// before it wants anything. Endpoints with different numbers, from 0 below [`DIALLERS`], may live side by side.
+    fn dialler<'a>(
+        &'a self,
+        network: Option<&'a str>,
+        number: usize,
+    ) -> BoxFuture<'a, Result<Box<dyn Dialler>>>;
 }
 
-/// An endpoint that connects once.
+/// Endpoints that may dial at a time.
+pub const DIALLERS: usize = 20;
+
+/// An endpoint that connects to one listener.
 pub trait Dialler: Send {
     /// Connects to the listener and opens a stream: what the clock measures.
     fn open<'a>(&'a mut self, contact: &'a str) -> BoxFuture<'a, Result<Stream>>;
+    /// Has no connection to the listener any more, and keeps everything else it has or knows; off the clock.
+    fn disconnect(&mut self) -> BoxFuture<'_, Result<()>>;
     /// Closes the endpoint, off the clock.
     fn close(self: Box<Self>) -> BoxFuture<'static, ()>;
 }

@@ -4,9 +4,10 @@
 //! batches, an eight-byte big-endian length and that many bytes, each answered with one byte once all of
 //! it has been read.
 
-use crate::system::{Stream, System};
+use crate::system::{DIALLERS, Dialler, Stream, System};
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -29,15 +30,24 @@ pub struct Effort {
     /// Connections made, one after the other.
     #[arg(long)]
     pub connections: u32,
+    /// Endpoints that connect a second time, once their first connection is closed.
+    #[arg(long)]
+    pub again: usize,
 }
 
 impl Effort {
-    pub const QUICK: Self = Self { mebibytes: 256, connections: 20 };
-    pub const FULL: Self = Self { mebibytes: 1024, connections: 50 };
+    pub const QUICK: Self = Self { mebibytes: 256, connections: 20, again: 0 };
+    pub const FULL: Self = Self { mebibytes: 1024, connections: 50, again: 0 };
+    /// What has connected before does so again, and nothing else is measured.
+    pub const WARM: Self = Self { mebibytes: 0, connections: 0, again: DIALLERS };
 
     /// As the command line of the dialling process.
-    pub fn to_arguments(self) -> [String; 2] {
-        [format!("--mebibytes={}", self.mebibytes), format!("--connections={}", self.connections)]
+    pub fn to_arguments(self) -> [String; 3] {
+        [
+            format!("--mebibytes={}", self.mebibytes),
+            format!("--connections={}", self.connections),
+            format!("--again={}", self.again),
+        ]
     }
 }
 
@@ -89,6 +99,10 @@ pub async fn measure(
     network: Option<&str>,
     effort: Effort,
 ) -> Result<Sample> {
+    if effort.again > 0 {
+        let connect_milliseconds = again(system, contact, network, effort.again).await.context("warm")?;
+        return Ok(Sample { megabytes_per_second: 0.0, connect_milliseconds });
+    }
     let mut connect_milliseconds = Vec::new();
     for number in 0..WARM_UP_CONNECTIONS + effort.connections {
         let milliseconds = connect_and_echo(system, contact, network).await.context("connecting")?;
@@ -102,7 +116,14 @@ pub async fn measure(
 }
 
 async fn connect_and_echo(system: &dyn System, contact: &str, network: Option<&str>) -> Result<f64> {
-    let mut dialler = system.dialler(network).await?;
+    let mut dialler = system.dialler(network, 0).await?;
+    let taken = open_and_echo(&mut *dialler, contact).await?;
+    dialler.close().await;
+    Ok(taken)
+}
+
+/// Milliseconds from wanting a stream to the echoed byte on it.
+async fn open_and_echo(dialler: &mut dyn Dialler, contact: &str) -> Result<f64> {
     let started = Instant::now();
     let mut stream = dialler.open(contact).await?;
     stream.write_all(&[ECHO, 7]).await?;
@@ -113,12 +134,30 @@ async fn connect_and_echo(system: &dyn System, contact: &str, network: Option<&s
         bail!("the wrong byte came back");
     }
     drop(stream);
-    dialler.close().await;
     Ok(taken.as_secs_f64() * 1e3)
 }
 
+/// Has so many endpoints connect, close, and connect again one after the other: the second time counts.
+async fn again(system: &dyn System, contact: &str, network: Option<&str>, count: usize) -> Result<Vec<f64>> {
+    let mut diallers = Vec::new();
+    for number in 0..count.min(DIALLERS) {
+        let mut dialler = system.dialler(network, number).await?;
+        open_and_echo(&mut *dialler, contact).await?;
+        diallers.push(dialler);
+    }
+    try_join_all(diallers.iter_mut().map(|dialler| dialler.disconnect())).await?;
+    let mut milliseconds = Vec::new();
+    for dialler in &mut diallers {
+        milliseconds.push(open_and_echo(&mut **dialler, contact).await?);
+    }
+    for dialler in diallers {
+        dialler.close().await;
+    }
+    Ok(milliseconds)
+}
+
 async fn throughput(system: &dyn System, contact: &str, network: Option<&str>, bytes: u64) -> Result<f64> {
-    let mut dialler = system.dialler(network).await?;
+    let mut dialler = system.dialler(network, 0).await?;
     let mut stream = dialler.open(contact).await?;
     stream.write_u8(SINK).await?;
     send_batch(&mut stream, WARM_UP).await?;

@@ -7,3 +7,4 @@
 mod gateways;
 mod relayed;
 mod roads;
+mod sieges;

@@ -47,7 +47,7 @@ impl System for Iroh {
         .boxed()
     }
 
-    fn dialler<'a>(&'a self, relay: Option<&'a str>) -> BoxFuture<'a, Result<Box<dyn Dialler>>> {
+    fn dialler<'a>(&'a self, relay: Option<&'a str>, _: usize) -> BoxFuture<'a, Result<Box<dyn Dialler>>> {
         async move { Ok(Box::new(One { endpoint: bind(relay).await?, connection: None }) as Box<dyn Dialler>) }
             .boxed()
     }
@@ -103,6 +103,17 @@ impl Dialler for One {
             let (send, receive) = connection.open_bi().await?;
             self.connection = Some(connection);
             Ok(Box::new(tokio::io::join(receive, send)) as Stream)
+        }
+        .boxed()
+    }
+
+    fn disconnect(&mut self) -> BoxFuture<'_, Result<()>> {
+        async {
+            if let Some(connection) = self.connection.take() {
+                connection.close(0u32.into(), b"");
+                connection.closed().await;
+            }
+            Ok(())
         }
         .boxed()
     }

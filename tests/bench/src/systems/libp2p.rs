@@ -85,12 +85,12 @@ impl System for Stock {
         .boxed()
     }
 
-    fn dialler<'a>(&'a self, relay: Option<&'a str>) -> BoxFuture<'a, Result<Box<dyn Dialler>>> {
+    fn dialler<'a>(&'a self, relay: Option<&'a str>, _: usize) -> BoxFuture<'a, Result<Box<dyn Dialler>>> {
         async move {
             let swarm = device()?;
             let control = swarm.behaviour().streams.new_control();
-            let (dials, requests) = mpsc::channel(1);
-            let mut one = One { control, dials, driver: tokio::spawn(drive(swarm, requests)) };
+            let (requests, inbox) = mpsc::channel(1);
+            let mut one = One { control, requests, peer: None, driver: tokio::spawn(drive(swarm, inbox)) };
             if let Some(relay) = relay {
                 one.connect(relay.parse()?).await?;
             }
@@ -166,27 +166,38 @@ async fn reserved(swarm: &mut Swarm<Device>, relay: Multiaddr) -> Result<Multiad
     }
 }
 
-type Dial = (Multiaddr, oneshot::Sender<Result<()>>);
+enum Request {
+    Dial(Multiaddr, oneshot::Sender<Result<()>>),
+    Disconnect(PeerId, oneshot::Sender<()>),
+}
 
-/// Polls the swarm, and dials what it is asked to.
-async fn drive(mut swarm: Swarm<Device>, mut requests: mpsc::Receiver<Dial>) {
-    let mut waiting: HashMap<PeerId, oneshot::Sender<Result<()>>> = HashMap::new();
+/// Polls the swarm, and does what it is asked to.
+async fn drive(mut swarm: Swarm<Device>, mut inbox: mpsc::Receiver<Request>) {
+    let mut dialled: HashMap<PeerId, oneshot::Sender<Result<()>>> = HashMap::new();
+    let mut closing: HashMap<PeerId, oneshot::Sender<()>> = HashMap::new();
     loop {
         tokio::select! {
-            request = requests.recv() => {
-                let Some((address, answer)) = request else { return };
-                match (peer_of(&address), swarm.dial(address)) {
-                    (Some(peer), Ok(())) => { waiting.insert(peer, answer); }
+            request = inbox.recv() => match request {
+                None => return,
+                Some(Request::Dial(address, answer)) => match (peer_of(&address), swarm.dial(address)) {
+                    (Some(peer), Ok(())) => { dialled.insert(peer, answer); }
                     (None, _) => { let _ = answer.send(Err(anyhow!("a contact without a peer id"))); }
                     (_, Err(error)) => { let _ = answer.send(Err(error.into())); }
+                },
+                Some(Request::Disconnect(peer, answer)) => {
+                    // One that is closed already can't be closed, and nobody waits for it.
+                    if swarm.disconnect_peer_id(peer).is_ok() { closing.insert(peer, answer); }
                 }
-            }
+            },
             event = swarm.select_next_some() => match event {
                 SwarmEvent::ConnectionEstablished { peer_id, .. } => {
-                    waiting.remove(&peer_id).map(|answer| answer.send(Ok(())));
+                    dialled.remove(&peer_id).map(|answer| answer.send(Ok(())));
+                }
+                SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
+                    closing.remove(&peer_id).map(|answer| answer.send(()));
                 }
                 SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
-                    waiting.remove(&peer).map(|answer| answer.send(Err(error.into())));
+                    dialled.remove(&peer).map(|answer| answer.send(Err(error.into())));
                 }
                 _ => {}
             }
@@ -204,14 +215,16 @@ fn peer_of(address: &Multiaddr) -> Option<PeerId> {
 
 struct One {
     control: libp2p_stream::Control,
-    dials: mpsc::Sender<Dial>,
+    requests: mpsc::Sender<Request>,
+    /// Whom it is connected to.
+    peer: Option<PeerId>,
     driver: JoinHandle<()>,
 }
 
 impl One {
     async fn connect(&mut self, address: Multiaddr) -> Result<()> {
         let (answer, answered) = oneshot::channel();
-        self.dials.send((address, answer)).await.context("the swarm ended")?;
+        self.requests.send(Request::Dial(address, answer)).await.context("the swarm ended")?;
         answered.await.context("the swarm ended")?
     }
 }
@@ -222,8 +235,19 @@ impl Dialler for One {
             let address: Multiaddr = contact.parse()?;
             let peer = peer_of(&address).context("a contact without a peer id")?;
             self.connect(address).await?;
+            self.peer = Some(peer);
             let stream = self.control.open_stream(peer, PROTOCOL).await?;
             Ok(Box::new(stream.compat()) as Stream)
+        }
+        .boxed()
+    }
+
+    fn disconnect(&mut self) -> BoxFuture<'_, Result<()>> {
+        async {
+            let (answer, answered) = oneshot::channel();
+            let peer = self.peer.take().context("not connected")?;
+            self.requests.send(Request::Disconnect(peer, answer)).await.context("the swarm ended")?;
+            answered.await.context("the swarm ended")
         }
         .boxed()
     }

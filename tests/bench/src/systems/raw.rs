@@ -37,7 +37,7 @@ impl System for Tcp {
         .boxed()
     }
 
-    fn dialler<'a>(&'a self, _: Option<&'a str>) -> BoxFuture<'a, Result<Box<dyn Dialler>>> {
+    fn dialler<'a>(&'a self, _: Option<&'a str>, _: usize) -> BoxFuture<'a, Result<Box<dyn Dialler>>> {
         async { Ok(Box::new(Plain) as Box<dyn Dialler>) }.boxed()
     }
 }
@@ -52,6 +52,11 @@ impl Dialler for Plain {
             Ok(Box::new(stream) as Stream)
         }
         .boxed()
+    }
+
+    fn disconnect(&mut self) -> BoxFuture<'_, Result<()>> {
+        // Its connection is its stream.
+        futures::future::ready(Ok(())).boxed()
     }
 
     fn close(self: Box<Self>) -> BoxFuture<'static, ()> {

@@ -2,7 +2,7 @@
 //! a node or directly. What the clock sees is all of `open` by name: look-up with proofs, their
 //! verification, connecting, authorisation on both ends.
 
-use crate::system::{Dialler, Running, Stream, System};
+use crate::system::{DIALLERS, Dialler, Running, Stream, System};
 use crate::workload;
 use anyhow::{Context, Result, bail, ensure};
 use futures::FutureExt;
@@ -13,7 +13,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
-use windlass_client::{Client, Policy, Question, Service, Target, VerifiedSpec, verify_spec};
+use windlass_client::{Client, Event, Events, Policy, Question, Service, Target, VerifiedSpec, verify_spec};
 
 /// Names the `windlass-testnet` program to use; `make bench` builds one and sets it.
 const PROGRAM: &str = "WINDLASS_TESTNET";
@@ -23,6 +23,8 @@ const SERVICE_TEXT: &str = "tcp/9000";
 const READY: Duration = Duration::from_secs(55);
 /// Between two looks at whether the grant is mirrored.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Time for an idle connection to be closed: a minute, and some.
+const CLOSED: Duration = Duration::from_secs(90);
 
 pub struct Windlass {
     pub relayed: bool,
@@ -39,7 +41,7 @@ impl System for Windlass {
 
     fn network(&self) -> BoxFuture<'_, Result<Running>> {
         async {
-            let (network, contact) = start_network(2).await?;
+            let (network, contact) = start_network(1 + DIALLERS).await?;
             let description: Description = serde_json::from_str(&contact)?;
             grant(&description).await?;
             Ok(Running { contact, alive: Box::new(network) })
@@ -50,7 +52,7 @@ impl System for Windlass {
     fn listen<'a>(&'a self, network: Option<&'a str>) -> BoxFuture<'a, Result<Running>> {
         async move {
             let description = Description::parse(network)?;
-            let [publisher, _] = description.two()?;
+            let publisher = description.publisher()?;
             let client = description.client(publisher, !self.relayed).await?;
             let mut publication = client.publish(SERVICE, Policy::default()).await?;
             let accepting = tokio::spawn(async move {
@@ -63,14 +65,19 @@ impl System for Windlass {
         .boxed()
     }
 
-    fn dialler<'a>(&'a self, network: Option<&'a str>) -> BoxFuture<'a, Result<Box<dyn Dialler>>> {
+    fn dialler<'a>(
+        &'a self,
+        network: Option<&'a str>,
+        number: usize,
+    ) -> BoxFuture<'a, Result<Box<dyn Dialler>>> {
         async move {
             let description = Description::parse(network)?;
-            let [_, caller] = description.two()?;
+            let caller = description.devices.get(1 + number).context("the network has fewer devices")?;
             let client = description.client(caller, !self.relayed).await?;
             // Connects to a node, as a device that runs has; nothing about the listener is known yet.
             client.ask(vec![Question::Target(Target::Device(client.device_id()))]).await?;
-            Ok(Box::new(One { client, relayed: self.relayed }) as Box<dyn Dialler>)
+            let events = client.events();
+            Ok(Box::new(One { client, events, relayed: self.relayed }) as Box<dyn Dialler>)
         }
         .boxed()
     }
@@ -78,6 +85,7 @@ impl System for Windlass {
 
 struct One {
     client: Client,
+    events: Events,
     relayed: bool,
 }
 
@@ -88,6 +96,22 @@ impl Dialler for One {
             let relayed = matches!(stream.path(), windlass_client::Path::Relayed { .. });
             ensure!(relayed == self.relayed, "the stream took the wrong path: {}", stream.path());
             Ok(Box::new(stream) as Stream)
+        }
+        .boxed()
+    }
+
+    fn disconnect(&mut self) -> BoxFuture<'_, Result<()>> {
+        async {
+            // It closes by itself once nothing has used it for a while.
+            let gone = async {
+                while let Some(event) = self.events.next().await {
+                    if matches!(event, Event::Path { path: None, .. }) {
+                        return Ok(());
+                    }
+                }
+                bail!("the client ended")
+            };
+            tokio::time::timeout(CLOSED, gone).await.context("the connection does not close by itself")?
         }
         .boxed()
     }
@@ -126,12 +150,9 @@ impl Description {
         Ok(serde_json::from_str(network.context("no network was started")?)?)
     }
 
-    /// The one that publishes and the one that calls.
-    fn two(&self) -> Result<[&Device; 2]> {
-        match &self.devices[..] {
-            [publisher, caller, ..] => Ok([publisher, caller]),
-            _ => bail!("the network has fewer than two devices"),
-        }
+    /// The one that publishes; the others call.
+    fn publisher(&self) -> Result<&Device> {
+        self.devices.first().context("the network has no device")
     }
 
     /// A client that acts as this device.
@@ -172,7 +193,8 @@ impl Drop for Network {
     }
 }
 
-fn program() -> Result<PathBuf> {
+/// The `windlass-testnet` to use.
+pub fn program() -> Result<PathBuf> {
     let path = std::env::var_os(PROGRAM).with_context(|| {
         format!("set {PROGRAM} to a built windlass-testnet, or run make bench, which builds one")
     })?;
@@ -196,12 +218,11 @@ pub async fn start_network(devices: usize) -> Result<(Network, String)> {
     Ok((network, line.trim_end().to_owned()))
 }
 
-/// Grants the second device the first one's service, and waits until the nodes can prove it.
+/// Grants every device of the fleet the first one's service, and waits until the nodes can prove it.
 async fn grant(description: &Description) -> Result<()> {
-    let fleet = description.fleet.to_string();
-    let [publisher, caller] = description.two()?;
-    let about =
-        ["--fleet", &fleet, "--target", &publisher.id, "--grantee", &caller.id, "--service", SERVICE_TEXT];
+    let (fleet, grantee) = (description.fleet.to_string(), format!("fleet:{}", description.fleet));
+    let target = &description.publisher()?.id;
+    let about = ["--fleet", &fleet, "--target", target, "--grantee", &grantee, "--service", SERVICE_TEXT];
     if !windlass(description, "add", &about).await? {
         bail!("the grant was not made");
     }

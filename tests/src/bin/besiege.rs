@@ -1,0 +1,88 @@
+//! `besiege`: opens many TCP connections to one address and never gets on with any. For tests only. It says how many it
+//! opened once it has, goes on holding them, and says how many the other side closed when its standard input closes.
+
+use clap::Parser;
+use futures::StreamExt;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Connections being opened at a time.
+const AT_ONCE: usize = 256;
+/// Time for one to open.
+const OPEN_WITHIN: Duration = Duration::from_secs(3);
+/// Between two bytes of a connection that drips.
+const DRIP: Duration = Duration::from_millis(400);
+/// What a handshake begins with: it drips in byte by byte.
+const BEGINNING: &[u8] = b"\x13/multistream/1.0.0\n\x07/noise\n";
+
+/// Many connections that come to nothing.
+#[derive(Parser)]
+struct Arguments {
+    /// Whom to besiege
+    #[arg(long)]
+    target: SocketAddr,
+    /// How many connections
+    #[arg(long)]
+    connections: usize,
+    /// Say the beginning of a handshake, slowly, instead of nothing
+    #[arg(long)]
+    drip: bool,
+}
+
+static OPENED: AtomicU64 = AtomicU64::new(0);
+static FAILED: AtomicU64 = AtomicU64::new(0);
+static CLOSED: AtomicU64 = AtomicU64::new(0);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let (target, drip) = (arguments.target, arguments.drip);
+    let siege = futures::stream::iter(0..arguments.connections).for_each_concurrent(AT_ONCE, async |_| {
+        match tokio::time::timeout(OPEN_WITHIN, TcpStream::connect(target)).await {
+            Ok(Ok(stream)) => {
+                OPENED.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(hold(stream, drip));
+            }
+            _ => {
+                FAILED.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    siege.await;
+    println!("{}", report());
+    let (mut stdin, mut buffer) = (tokio::io::stdin(), [0; 64]);
+    while stdin.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+    println!("{}", report());
+    ExitCode::SUCCESS
+}
+
+fn report() -> serde_json::Value {
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    serde_json::json!({ "opened": count(&OPENED), "failed": count(&FAILED), "closed": count(&CLOSED) })
+}
+
+async fn hold(mut stream: TcpStream, drip: bool) {
+    let (mut reader, mut writer) = stream.split();
+    let closed = async {
+        let mut buffer = [0; 256];
+        while reader.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
+    };
+    let dripping = async {
+        for byte in BEGINNING.iter().take_while(|_| drip) {
+            if writer.write_all(&[*byte]).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(DRIP).await;
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        () = closed => {}
+        () = dripping => {}
+    }
+    CLOSED.fetch_add(1, Ordering::Relaxed);
+}
