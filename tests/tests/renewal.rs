@@ -130,7 +130,8 @@ async fn who_renews_names_the_committee_that_is_proven_and_is_told_every_mistake
     refused(&run(&["--key", &key]).await?, &["only that key renews it"])?;
     refused(&run(&["--publisher-key", &key]).await?, &["only that key renews it"])?;
     refused(&run(&["--spec-version", "1"]).await?, &["version 1", "not above"])?;
-    refused(&run(&["--date", "99999999999"]).await?, &["--date"])?;
+    refused(&run(&["--date", "99999999999"]).await?, &["99999999999", "is this clock slow"])?;
+    refused(&run(&["--date", "1600000000"]).await?, &["before the present one's"])?;
     let member = made.committee[0].to_string();
     refused(&run(&["--committee", &member, "--date", "99999999999"]).await?, &["is this clock slow"])?;
     refused(&run(&["--committee", &member, "--date", "1"]).await?, &["before the present one's"])?;
