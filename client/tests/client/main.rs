@@ -4,6 +4,7 @@
 
 mod cold;
 mod datagrams;
+mod direct;
 mod endings;
 mod fake_node;
 mod limits;
