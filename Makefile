@@ -65,8 +65,8 @@ peers: ## other people's chain and clients, pinned, for the tests that compare w
 	@tests/interop/install.sh
 
 embedded: build ## the smallest device as it is released: its size, its memory and its traffic
-	$(CARGO) build --locked --release -p windlass-client --example embedded
-	@"$(CARGO_TARGET_DIR)/debug/smallest-device" "$(CARGO_TARGET_DIR)/release/examples/embedded"
+	$(CARGO) build --locked --profile embedded -p windlass-client --no-default-features --example embedded
+	@"$(CARGO_TARGET_DIR)/debug/smallest-device" "$(CARGO_TARGET_DIR)/embedded/examples/embedded"
 
 interop: build contracts peers ## the embedded chain beside anvil, and used by other people's clients; part of test
 	$(CARGO) test --locked --workspace --test interop

@@ -61,6 +61,16 @@ forbid windlass-client $providers $shells rocksdb revm windlass-contracts $keyfi
 forbid windlass-cli rocksdb revm axum jsonrpsee windlass-node windlass-testnet windlass-tests
 forbid windlass-node revm jsonrpsee windlass-client windlass-cli windlass-testnet windlass-tests
 forbid windlass-testnet windlass-tests
+# The smallest device: TCP and Noise, no TLS, one crypto library.
+embedded=$(cargo tree --locked --package windlass-client --no-default-features --edges normal,build --prefix none --format '{p}' | awk '{ print $1 }' | sort -u)
+grep -qx libp2p-noise <<<"$embedded" || { echo "arrows: cargo tree no longer shows what the embedded profile is made of" >&2; exit 2; }
+for crate in quinn quinn-proto rustls aws-lc-rs aws-lc-sys libp2p-quic libp2p-tls libp2p-dcutr libp2p-kad libp2p-autonat libp2p-upnp hyper $providers; do
+  checked=$((checked + 1))
+  if grep -qx -- "$crate" <<<"$embedded"; then
+    failures=$((failures + 1))
+    echo "  windlass-client without features --> $crate  FORBIDDEN"
+  fi
+done
 # Libraries have typed errors: `anyhow` is for binaries.
 for library in windlass-protocol windlass-contracts windlass-keyfile windlass-p2p windlass-rpc windlass-client; do forbid_direct "$library" anyhow; done
 

@@ -337,7 +337,7 @@ pub(crate) async fn exchange(
 ) -> Result<Vec<u8>, Rejection> {
     let broken = |error: FrameError| Rejection::Broken(Arc::new(error));
     let mut stream = control
-        .open(node.peer, vec![node.dial.clone()], StreamProtocol::new(protocol), deadline)
+        .open(node.peer, node.dial.clone(), StreamProtocol::new(protocol), deadline)
         .await
         .map_err(|error| Rejection::Unreachable(Box::new(error)))?;
     write_frame(&mut stream, request).await.map_err(broken)?;

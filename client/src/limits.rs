@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Nodes that may be configured; a device needs a few, and all of them are asked in the worst case.
 pub const NODES: usize = 32;
 
+/// Addresses that may be configured for one node: TCP and QUIC, over IPv4 and IPv6, inside and outside.
+pub const ADDRESSES_PER_NODE: usize = 8;
+
 /// Time for one node's answer, its connection included. A node that is silent longer costs more than
 /// asking the next one.
 pub const NODE_DEADLINE: Duration = Duration::from_secs(3);
@@ -107,11 +110,14 @@ pub const RESERVE_DEADLINE: Duration = Duration::from_secs(5);
 /// Multiaddrs of itself that a node may name with a reservation; ours are chosen among these.
 pub const CIRCUITS: usize = 16;
 
-/// Multiaddrs of one node in a route: an IPv4 and an IPv6 one.
-pub const RELAY_MULTIADDRS: usize = 2;
+/// Multiaddrs of one node in a route: TCP and QUIC, over IPv4 and IPv6.
+pub const RELAY_MULTIADDRS: usize = 4;
 
-/// Bytes of one such multiaddr: a node can't swell the route beyond the 1 KiB that others keep.
+/// Bytes of one such multiaddr, which a node says itself.
 pub const RELAY_MULTIADDR_BYTES: usize = 96;
+
+/// Bytes of all multiaddrs of one node in a route: with three nodes it stays under the 1 KiB that others keep.
+pub const RELAY_BYTES: usize = 224;
 
 /// Life of a published route in seconds; it is published anew at half of it.
 pub const ROUTE_TTL: u64 = 600;

@@ -76,6 +76,7 @@ impl Network {
     /// Asks a connected node for a reservation. `None` once the network task has stopped, or if the node's
     /// multiaddr can't carry one.
     pub(crate) async fn reserve(&self, node: &Node) -> Option<Reservation> {
+        // It is connected; which of its addresses is named here makes no difference.
         let circuit = node.multiaddr().with(Protocol::P2pCircuit);
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Reserve { circuit, reply }).await.ok()?;

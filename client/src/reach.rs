@@ -10,10 +10,11 @@ use crate::{
     client::Core,
     clock::Clock,
     limits::{
-        DIRECT_ADDRESSES, NODE_DEADLINE, RELAY_MULTIADDR_BYTES, RELAY_MULTIADDRS, RESERVE_DEADLINE, ROUTE_TTL,
+        DIRECT_ADDRESSES, NODE_DEADLINE, RELAY_BYTES, RELAY_MULTIADDR_BYTES, RELAY_MULTIADDRS,
+        RESERVE_DEADLINE, ROUTE_TTL,
     },
     network::Reserved,
-    pool::{Node, Purpose},
+    pool::{Node, Purpose, is_quic},
     refused::Rejection,
 };
 use futures::future::join_all;
@@ -100,7 +101,7 @@ async fn hold_reservation(
     backoff: &mut Backoff,
 ) {
     // The stock relay client must find the connection there: one at a time is its limit.
-    let connected = core.asker.control.connect(node.peer, vec![node.dial.clone()], NODE_DEADLINE).await;
+    let connected = core.asker.control.connect(node.peer, node.dial.clone(), NODE_DEADLINE).await;
     if let Err(error) = connected {
         core.reach.failed(node, &error.to_string());
         return core.asker.pool.rejected(node, &Rejection::Unreachable(Box::new(error)));
@@ -147,9 +148,14 @@ fn relay_multiaddrs(circuits: &[Multiaddr], node: &Node) -> Vec<Multiaddr> {
             multiaddrs.push(relay);
         }
     }
-    // Among several, the one that is known to work comes first.
-    multiaddrs.sort_by_key(|relay| *relay != node.multiaddr());
+    // Among several, those that are known to work come first, and TCP, as for ourselves.
+    multiaddrs.sort_by_key(|relay| (!node.is_at(relay), is_quic(relay)));
     multiaddrs.truncate(RELAY_MULTIADDRS);
+    let mut bytes = 0;
+    multiaddrs.retain(|relay| {
+        bytes += relay.len();
+        bytes <= RELAY_BYTES
+    });
     if multiaddrs.is_empty() { vec![node.multiaddr()] } else { multiaddrs }
 }
 
@@ -290,7 +296,18 @@ mod tests {
         assert_eq!(chosen(&[&public]), std::slice::from_ref(&public));
         assert_eq!(chosen(&[&public, &public, &named]), [public.clone(), named.clone()]);
         // One that is known to work goes first, and a few are enough.
-        assert_eq!(chosen(&[&public, &named, &local]), [local.clone(), public.clone()]);
+        assert_eq!(chosen(&[&public, &named, &local]), [local.clone(), public.clone(), named.clone()]);
+        let more: Vec<Multiaddr> =
+            (1..9).map(|port| public.replace(1, |_| Some(Protocol::Tcp(port))).unwrap()).collect();
+        let more: Vec<&Multiaddr> = more.iter().collect();
+        assert_eq!(chosen(&more).len(), RELAY_MULTIADDRS);
+        // However a node names itself, the route stays short.
+        let names = ["a", "b", "c"].map(|name| {
+            let long = format!("/dns4/{}.example/tcp/1/p2p/{}", name.repeat(30), node.peer);
+            long.parse::<Multiaddr>().unwrap()
+        });
+        let kept = chosen(&[&names[0], &names[1], &names[2]]);
+        assert_eq!(kept, names[..2]);
         // A node that says nothing of use is where it was reached.
         let elsewhere: Multiaddr = format!("/ip4/192.0.2.8/tcp/1/p2p/{}", PeerId::random()).parse().unwrap();
         let nameless: Multiaddr = "/ip4/192.0.2.8/tcp/1".parse().unwrap();

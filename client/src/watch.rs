@@ -140,7 +140,7 @@ impl Session<'_> {
         let control = &self.core.asker.control;
         let protocol = StreamProtocol::new(names::WATCH);
         let stream = control
-            .open(self.node.peer, vec![self.node.dial.clone()], protocol, NODE_DEADLINE)
+            .open(self.node.peer, self.node.dial.clone(), protocol, NODE_DEADLINE)
             .await
             .map_err(|error| Rejection::Unreachable(Box::new(error)))?;
         let (reader, writer) = stream.split();

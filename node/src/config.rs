@@ -81,6 +81,7 @@ struct File {
     spec_file: PathBuf,
     publisher: String,
     providers: Vec<String>,
+    #[serde(default = "everywhere")]
     listen: Vec<String>,
     #[serde(default)]
     external: Vec<String>,
@@ -90,6 +91,11 @@ struct File {
     poll_interval_ms: Option<u64>,
     #[serde(default)]
     relay: RelayTable,
+}
+
+/// Where a node listens unless told otherwise: TCP and QUIC, on every interface.
+fn everywhere() -> Vec<String> {
+    ["/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"].map(str::to_owned).to_vec()
 }
 
 /// What a node is started with.
@@ -203,15 +209,21 @@ impl Place<'_> {
         self.bounded(key, texts)?.iter().map(parse).collect()
     }
 
+    /// The nodes to exchange attestations with; one that is named at several addresses is one.
     fn peers(&self, texts: Vec<String>) -> Result<Vec<Peer>, ConfigError> {
-        let peer = |mut address: Multiaddr| match address.pop() {
-            Some(Protocol::P2p(id)) => match windlass_p2p::identity::key_address_of(&id) {
-                Ok(_) => Ok(Peer { id, address }),
-                Err(error) => Err(self.wrong("peers", format!("{id}: {error}"))),
-            },
-            _ => Err(self.wrong("peers", format!("{address} doesn't end in /p2p/ and a peer id"))),
-        };
-        self.multiaddrs("peers", texts)?.into_iter().map(peer).collect()
+        let mut peers: Vec<Peer> = Vec::new();
+        for mut address in self.multiaddrs("peers", texts)? {
+            let Some(Protocol::P2p(id)) = address.pop() else {
+                return Err(self.wrong("peers", format!("{address} doesn't end in /p2p/ and a peer id")));
+            };
+            windlass_p2p::identity::key_address_of(&id)
+                .map_err(|error| self.wrong("peers", format!("{id}: {error}")))?;
+            match peers.iter_mut().find(|peer| peer.id == id) {
+                Some(peer) => peer.addresses.push(address),
+                None => peers.push(Peer { id, addresses: vec![address] }),
+            }
+        }
+        Ok(peers)
     }
 
     fn spec(&self, path: &Path, publisher: KeyAddress) -> Result<VerifiedSpec, ConfigError> {
@@ -294,8 +306,26 @@ admin = "127.0.0.1:0"
         assert_eq!(key.address(), testing::key(1).address());
         assert_eq!(config.data_dir, folder.path().join("data"));
         assert_eq!(config.peers.len(), 1);
-        assert_eq!(config.peers[0].address.to_string(), "/ip4/127.0.0.1/tcp/4001");
+        assert_eq!(config.peers[0].addresses[0].to_string(), "/ip4/127.0.0.1/tcp/4001");
         assert_eq!(config.poll_interval, Duration::from_millis(200));
+    }
+
+    #[test]
+    fn a_peer_at_several_addresses_is_one_peer() {
+        let (folder, text) = folder();
+        let peer = windlass_p2p::identity::peer_id_of(&testing::key(2).public_key());
+        let both = format!("peers = [\"/ip4/192.0.2.1/udp/4001/quic-v1/p2p/{peer}\", ");
+        let (config, _) = load(folder.path(), &text.replace("peers = [", &both)).unwrap();
+        assert_eq!((config.peers.len(), config.peers[0].addresses.len()), (1, 2));
+    }
+
+    #[test]
+    fn a_node_listens_over_tcp_and_quic_unless_told_otherwise() {
+        let (folder, text) = folder();
+        let text = text.replace("listen = [\"/ip4/127.0.0.1/tcp/0\"]\n", "");
+        let (config, _) = load(folder.path(), &text).unwrap();
+        let listen: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+        assert_eq!(listen, ["/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1"]);
     }
 
     #[test]

@@ -8,8 +8,9 @@ use futures::StreamExt;
 use libp2p::core::transport::ListenerId;
 use libp2p::swarm::SwarmEvent;
 use libp2p::{Multiaddr, PeerId, Swarm, multiaddr::Protocol};
-use std::collections::HashSet;
-use std::net::{IpAddr, TcpListener, UdpSocket};
+use socket2::{Domain, Socket, Type};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio_util::sync::CancellationToken;
@@ -58,8 +59,16 @@ pub struct Network {
     swarm: Swarm<NodeBehaviour>,
     /// Configured external addresses; without any, where we listen is where we are.
     external: Vec<Multiaddr>,
-    listening: Vec<Multiaddr>,
+    /// What is listened on, in the order of the configuration.
+    listeners: Vec<Listener>,
     stats: Arc<NetworkStats>,
+}
+
+/// One configured address, and where that turned out to be.
+struct Listener {
+    id: ListenerId,
+    configured: Multiaddr,
+    addresses: Vec<Multiaddr>,
 }
 
 impl Network {
@@ -70,53 +79,42 @@ impl Network {
         external: Vec<Multiaddr>,
     ) -> Result<(Self, Control), ListenError> {
         let (swarm, control) = node_swarm(key, &swarm::NodeConfig::new(AGENT))?;
-        let mut network = Self { swarm, external, listening: Vec::new(), stats: Arc::default() };
+        let mut network = Self { swarm, external, listeners: Vec::new(), stats: Arc::default() };
         for address in network.external.clone() {
             network.swarm.add_external_address(address);
         }
-        let mut waiting = HashSet::new();
         for address in listen {
             check_free(address)?;
-            let listener = network.swarm.listen_on(address.clone());
-            waiting.insert(listener.map_err(|error| refused(address, &error))?);
+            let id = network.swarm.listen_on(address.clone()).map_err(|error| refused(address, &error))?;
+            network.listeners.push(Listener { id, configured: address.clone(), addresses: Vec::new() });
         }
-        let ready = network.wait_for(waiting, listen);
-        match tokio::time::timeout(LISTEN_DEADLINE, ready).await {
+        match tokio::time::timeout(LISTEN_DEADLINE, network.wait_until_listening()).await {
             Ok(outcome) => outcome?,
             Err(_) => return Err(ListenError::Silent),
         }
         Ok((network, control))
     }
 
-    async fn wait_for(
-        &mut self,
-        mut waiting: HashSet<ListenerId>,
-        listen: &[Multiaddr],
-    ) -> Result<(), ListenError> {
-        while !waiting.is_empty() {
+    async fn wait_until_listening(&mut self) -> Result<(), ListenError> {
+        while self.listeners.iter().any(|listener| listener.addresses.is_empty()) {
             let event = self.swarm.select_next_some().await;
-            match &event {
-                SwarmEvent::NewListenAddr { listener_id, .. } => {
-                    waiting.remove(listener_id);
-                }
-                SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. }
-                    if waiting.contains(listener_id) =>
-                {
-                    let address = listen.first().cloned().unwrap_or_else(Multiaddr::empty);
-                    return Err(refused(&address, error));
-                }
-                _ => {}
+            if let SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. } = &event
+                && let Some(listener) = self.listeners.iter().find(|listener| listener.id == *listener_id)
+            {
+                return Err(refused(&listener.configured, error));
             }
             self.handle(event);
         }
         Ok(())
     }
 
-    /// Where this node is, each ending in its peer id.
+    /// Where this node is, each ending in its peer id, in the order of the configuration.
     pub fn addresses(&self) -> Vec<Multiaddr> {
         let peer = *self.swarm.local_peer_id();
-        let reachable = if self.external.is_empty() { &self.listening } else { &self.external };
-        reachable.iter().map(|address| address.clone().with(Protocol::P2p(peer))).collect()
+        let listening = || self.listeners.iter().flat_map(|listener| &listener.addresses);
+        let reachable: Vec<&Multiaddr> =
+            if self.external.is_empty() { listening().collect() } else { self.external.iter().collect() };
+        reachable.into_iter().map(|address| address.clone().with(Protocol::P2p(peer))).collect()
     }
 
     /// Who this node is.
@@ -141,9 +139,11 @@ impl Network {
 
     fn handle(&mut self, event: SwarmEvent<NodeEvent>) {
         match event {
-            SwarmEvent::NewListenAddr { address, .. } => self.listening_on(address),
+            SwarmEvent::NewListenAddr { listener_id, address } => self.listening_on(listener_id, address),
             SwarmEvent::ExpiredListenAddr { address, .. } => {
-                self.listening.retain(|known| *known != address);
+                for listener in &mut self.listeners {
+                    listener.addresses.retain(|known| *known != address);
+                }
                 self.swarm.remove_external_address(&address);
             }
             SwarmEvent::ListenerClosed { addresses, reason, .. } => {
@@ -160,18 +160,20 @@ impl Network {
         }
     }
 
-    fn listening_on(&mut self, address: Multiaddr) {
+    fn listening_on(&mut self, id: ListenerId, address: Multiaddr) {
         tracing::info!(%address, "listening");
         if self.external.is_empty() {
             // A relay without an external address grants no reservations.
             self.swarm.add_external_address(address.clone());
         }
-        self.listening.push(address);
+        if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.id == id) {
+            listener.addresses.push(address);
+        }
     }
 }
 
-/// Refuses a port that somebody holds. libp2p shares ports (`SO_REUSEPORT`), so two nodes on one port would
-/// both start, and each get some of the other's connections.
+/// Refuses a TCP port that somebody holds. libp2p shares these (`SO_REUSEPORT`), so two nodes on one port would
+/// both start, and each get some of the other's connections. A UDP port that somebody holds is refused below.
 fn check_free(address: &Multiaddr) -> Result<(), ListenError> {
     let mut parts = address.iter();
     let ip: IpAddr = match parts.next() {
@@ -182,13 +184,21 @@ fn check_free(address: &Multiaddr) -> Result<(), ListenError> {
     match parts.next() {
         // Port 0 is for the system to choose: always a free one.
         Some(Protocol::Tcp(port)) if port != 0 => {
-            TcpListener::bind((ip, port)).map(drop).map_err(|error| refused(address, &error))
-        }
-        Some(Protocol::Udp(port)) if port != 0 => {
-            UdpSocket::bind((ip, port)).map(drop).map_err(|error| refused(address, &error))
+            try_bind((ip, port).into()).map_err(|error| refused(address, &error))
         }
         _ => Ok(()),
     }
+}
+
+/// Binds as libp2p will, without sharing: an IPv6 address doesn't take the IPv4 one along.
+fn try_bind(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1)
 }
 
 /// The innermost reason: libp2p's layers repeat themselves over several lines.

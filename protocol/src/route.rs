@@ -16,7 +16,7 @@ pub const MAX_ROUTE_BYTES: usize = 1_024;
 /// Longest life of a record, in seconds.
 pub const MAX_ROUTE_TTL: u64 = 3_600;
 /// Most relays, and most direct multiaddrs, in one record.
-pub const MAX_ROUTE_ADDRESSES: usize = 8;
+pub const MAX_ROUTE_ADDRESSES: usize = 12;
 
 const VERSION: u64 = 1;
 const PREFIX: &[u8] = b"\x19Windlass Route\n";

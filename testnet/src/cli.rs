@@ -266,6 +266,7 @@ fn description(testnet: &Testnet) -> serde_json::Value {
             "name": node.part().name(),
             "process": node.part().process_id(),
             "multiaddr": node.multiaddr,
+            "multiaddrs": node.multiaddrs,
             "health": format!("http://{}/health", node.admin),
         })).collect::<Vec<_>>(),
         "devices": testnet.devices().iter().map(|device| json!({
@@ -289,6 +290,9 @@ fn write_table(f: &mut String, testnet: &Testnet) -> std::fmt::Result {
     writeln!(f, "files     {}", testnet.directory().display())?;
     for node in testnet.nodes().iter().flatten() {
         writeln!(f, "{:<9} {}  http://{}/health", node.part().name(), node.multiaddr, node.admin)?;
+        for other in node.multiaddrs.iter().skip(1) {
+            writeln!(f, "{:<9} {other}", "")?;
+        }
     }
     for device in testnet.devices() {
         writeln!(f, "{:<9} {}  fleet {}", device.name, device.id, testnet.fleet())?;

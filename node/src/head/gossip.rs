@@ -33,7 +33,7 @@ pub struct Peer {
     /// Who.
     pub id: PeerId,
     /// Where to dial it.
-    pub address: Multiaddr,
+    pub addresses: Vec<Multiaddr>,
 }
 
 /// Carries attestations.
@@ -128,7 +128,7 @@ impl Gossip {
         let mut tasks = JoinSet::new();
         for peer in std::mem::take(&mut self.configured) {
             let link = self.link.clone();
-            tasks.spawn(async move { match link.keep_telling(peer.id, vec![peer.address]).await {} });
+            tasks.spawn(async move { match link.keep_telling(peer.id, peer.addresses).await {} });
         }
         loop {
             tokio::select! {

@@ -8,6 +8,7 @@ use crate::testing::device::{Device, push};
 use crate::testing::rpc::{Manner, Rpc};
 use crate::testing::{self, FakeChain};
 use libp2p::multiaddr::Protocol;
+use std::net::UdpSocket;
 use std::path::Path;
 use std::time::Duration;
 use windlass_protocol::B256;
@@ -39,7 +40,7 @@ impl World {
         let peer = |node: &&Node| {
             let mut address = node.listen_addrs()[0].clone();
             let Some(Protocol::P2p(id)) = address.pop() else { panic!("{address}") };
-            Peer { id, address }
+            Peer { id, addresses: vec![address] }
         };
         NodeConfig {
             data_dir: self.folder(index).to_owned(),
@@ -165,6 +166,14 @@ async fn what_prevents_a_start_is_said_in_one_line() {
     }];
     let error = start(config).await;
     assert!(matches!(&error, StartError::Network(ListenError::Listen { .. })), "{error}");
+
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut config = world.config(1, &[]);
+    let port = taken.local_addr().unwrap().port();
+    config.listen.push(format!("/ip4/127.0.0.1/udp/{port}/quic-v1").parse().unwrap());
+    let error = start(config).await;
+    assert!(matches!(&error, StartError::Network(ListenError::Listen { .. })), "{error}");
+    assert!(error.to_string().contains(&port.to_string()), "{error}");
 
     let mut config = world.config(1, &[]);
     config.admin = node.admin_addr();

@@ -40,8 +40,8 @@ pub const COMMANDS: usize = 1024;
 /// Addresses tried for one peer in one dial, whoever asked.
 pub const ADDRESSES_PER_DIAL: usize = 16;
 
-/// How long a better kind of address has for itself before the next one is tried as well: QUIC, TCP, relays (RFC 8305
-/// recommends 250 ms between attempts). Where UDP is blocked, this is what it costs.
+/// How long one way to a peer has for itself before the next one is tried as well: a transport, the other, one relay after
+/// the other (RFC 8305 recommends 250 ms between attempts). Where UDP is blocked, this is what it costs.
 pub const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Time between two packets of a QUIC connection on which nothing else happens; routers forget UDP after 30 s.

@@ -120,7 +120,7 @@ impl Builder {
         }
         testnet.wait_healthy().await?;
         testnet.lap("the nodes", &mut since);
-        testnet.files.write_profile(&testnet.rpc_url, &testnet.multiaddrs())?;
+        testnet.files.write_profile(&testnet.rpc_url, &testnet.all_multiaddrs())?;
         testnet.equip(self.devices).await?;
         testnet.lap("the devices", &mut since);
         Ok(testnet)

@@ -8,7 +8,7 @@ use super::record::Record;
 use crate::chain::DEV_ACCOUNTS;
 use crate::directory::{Claim, Mark};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -196,11 +196,20 @@ impl Files {
         if self.kept { self.record.write(&self.directory) } else { Ok(()) }
     }
 
-    /// Remembers the port of a multiaddr, so that a node is found again where it was.
-    pub(super) fn keep_port(&mut self, index: usize, multiaddr: &str) -> Result<(), NetworkError> {
-        let port = multiaddr.split('/').skip_while(|part| *part != "tcp").nth(1);
-        let port = port.and_then(|port| port.parse().ok());
-        self.note(|record| record.ports[index] = port)
+    /// Remembers the ports of a node's multiaddrs, so that it is found again where it was.
+    pub(super) fn keep_ports(&mut self, index: usize, multiaddrs: &[String]) -> Result<(), NetworkError> {
+        let port = |kind: &str| {
+            let after = |multiaddr: &String| {
+                multiaddr.split('/').skip_while(|part| *part != kind).nth(1)?.parse().ok()
+            };
+            multiaddrs.iter().find_map(after)
+        };
+        let (tcp, udp) = (port("tcp"), port("udp"));
+        self.note(|record| {
+            record.ports[index] = tcp;
+            record.udp_ports.resize(record.ports.len(), None);
+            record.udp_ports[index] = udp;
+        })
     }
 
     /// The port for a node to listen on: the one it had, unless somebody took it meanwhile.
@@ -220,14 +229,24 @@ impl Files {
         self.hosts.get(turn).cloned().unwrap_or_else(|| vec![Ipv4Addr::LOCALHOST.into()])
     }
 
-    /// The multiaddrs for a node to listen on.
+    /// The multiaddrs for a node to listen on, TCP and QUIC.
     fn listen(&self, index: usize) -> Vec<String> {
-        let port = self.port(index);
-        let multiaddr = |host: &IpAddr| match host {
-            IpAddr::V4(host) => format!("/ip4/{host}/tcp/{port}"),
-            IpAddr::V6(host) => format!("/ip6/{host}/tcp/{port}"),
+        let (tcp, udp) = (self.port(index), self.udp_port(index));
+        let multiaddrs = |host: &IpAddr| {
+            let host = match host {
+                IpAddr::V4(host) => format!("/ip4/{host}"),
+                IpAddr::V6(host) => format!("/ip6/{host}"),
+            };
+            [format!("{host}/tcp/{tcp}"), format!("{host}/udp/{udp}/quic-v1")]
         };
-        self.hosts(index).iter().map(multiaddr).collect()
+        self.hosts(index).iter().flat_map(multiaddrs).collect()
+    }
+
+    /// The same of UDP, for QUIC.
+    fn udp_port(&self, index: usize) -> u16 {
+        let port = self.record.udp_ports.get(index).copied().flatten().unwrap_or_default();
+        let free = |host: &IpAddr| UdpSocket::bind((*host, port)).is_ok();
+        if self.hosts(index).iter().all(free) { port } else { 0 }
     }
 
     pub(super) fn write_node_config(

@@ -46,8 +46,10 @@ const HEALTHY_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct NodePart {
     part: Part,
-    /// Where to dial it, with its peer id.
+    /// Where to dial it over TCP, with its peer id.
     pub multiaddr: String,
+    /// Everywhere it listens, with its peer id: TCP, QUIC.
+    pub multiaddrs: Vec<String>,
     /// Where its health is.
     pub admin: String,
 }
@@ -154,9 +156,14 @@ impl Testnet {
         files::operator().address()
     }
 
-    /// Where to dial the nodes that run.
+    /// Where to dial the nodes that run, one address each.
     pub fn multiaddrs(&self) -> Vec<String> {
         self.nodes.iter().flatten().map(|node| node.multiaddr.clone()).collect()
+    }
+
+    /// Everywhere the nodes that run listen, as profiles name them.
+    fn all_multiaddrs(&self) -> Vec<String> {
+        self.nodes.iter().flatten().flat_map(|node| node.multiaddrs.clone()).collect()
     }
 
     async fn start_chain(&mut self, builder: &Builder) -> Result<(), NetworkError> {
@@ -225,15 +232,12 @@ impl Testnet {
             config.to_string_lossy().into_owned(),
         ];
         let part = Part::start(&name, &self.program, &arguments, self.files.log(&name)).await?;
-        let multiaddr = part.ready().pointer("/listen/0").and_then(Value::as_str).map(str::to_owned);
-        let multiaddr = match multiaddr {
-            Some(multiaddr) if multiaddr.contains("/p2p/") => multiaddr,
-            Some(multiaddr) => format!("{multiaddr}/p2p/{}", part.ready_text("peer_id")?),
-            None => part.ready_text("listen")?,
-        };
-        self.files.keep_port(index, &multiaddr)?;
+        let listen = part.ready().get("listen").and_then(Value::as_array).cloned().unwrap_or_default();
+        let multiaddrs: Vec<String> = listen.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        let Some(multiaddr) = multiaddrs.first().cloned() else { return Err(part.lacks("listen")) };
+        self.files.keep_ports(index, &multiaddrs)?;
         let admin = part.ready_text("admin")?;
-        self.nodes[index] = Some(NodePart { part, multiaddr, admin });
+        self.nodes[index] = Some(NodePart { part, multiaddr, multiaddrs, admin });
         Ok(())
     }
 
@@ -287,7 +291,7 @@ impl Testnet {
 
     /// Makes a key and profile for somebody, enrolled nowhere.
     pub fn create_key(&self, name: &str) -> Result<(SecretKey, DeviceFiles), NetworkError> {
-        self.files.create_device(name, &self.rpc_url, &self.multiaddrs(), self.publisher())
+        self.files.create_device(name, &self.rpc_url, &self.all_multiaddrs(), self.publisher())
     }
 
     /// Sees to it that there are this many devices in a fleet, with those from before.

@@ -75,11 +75,16 @@ impl Part {
     /// A string of the ready line.
     pub(super) fn ready_text(&self, field: &str) -> Result<String, NetworkError> {
         let text = self.ready.get(field).and_then(serde_json::Value::as_str);
-        text.map(str::to_owned).ok_or_else(|| NetworkError::ReadyLine {
+        text.map(str::to_owned).ok_or_else(|| self.lacks(field))
+    }
+
+    /// The error for a field that the ready line should have.
+    pub(super) fn lacks(&self, field: &str) -> NetworkError {
+        NetworkError::ReadyLine {
             part: self.name.clone(),
             field: field.to_owned(),
             line: self.ready.to_string(),
-        })
+        }
     }
 
     /// What it is, as in `node-1`.

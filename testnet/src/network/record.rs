@@ -21,6 +21,9 @@ pub(super) struct Record {
     pub(super) rpc_url: Option<String>,
     /// The port each node listens on, once it has one.
     pub(super) ports: Vec<Option<u16>>,
+    /// The same over QUIC.
+    #[serde(default)]
+    pub(super) udp_ports: Vec<Option<u16>>,
     /// The operator's fleet, once it is made.
     pub(super) fleet: Option<u64>,
     /// The devices that are enrolled and named.
@@ -61,7 +64,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(Record::read(directory.path()).unwrap(), None);
         let devices = vec!["device-1".to_owned()];
-        let record = Record { nodes: 2, ports: vec![Some(7), None], fleet: Some(1), devices, rpc_url: None };
+        let record = Record {
+            nodes: 2,
+            ports: vec![Some(7), None],
+            udp_ports: vec![None, Some(8)],
+            fleet: Some(1),
+            devices,
+            rpc_url: None,
+        };
         record.write(directory.path()).unwrap();
         assert_eq!(Record::read(directory.path()).unwrap(), Some(record));
         fs::write(directory.path().join(FILE), "{").unwrap();

@@ -1,5 +1,6 @@
-//! Reaching a peer that isn't connected: one dial per peer, shared by all who ask. QUIC first, TCP after a head
-//! start, relays after another, and a relay always before the circuits through it.
+//! Reaching a peer that isn't connected: one dial per peer, shared by all who ask. The transport that was named first
+//! goes first, the other after a head start, then one relay after the other, and a relay always before the circuit
+//! through it.
 //!
 //! The stock relay client loses a circuit when it is asked for two through a relay it isn't connected
 //! to, so the relay is dialled here, once, and the circuits when it is there. Nothing here decides who
@@ -24,7 +25,7 @@ use super::{
     peers::Peers,
 };
 use crate::{
-    Path,
+    Path, Transport,
     limits::{ADDRESSES_PER_DIAL, HEAD_START},
     path::relay_of,
 };
@@ -36,8 +37,12 @@ pub(super) struct Dial {
     known: HashSet<Multiaddr>,
     /// libp2p's dials that haven't ended.
     attempts: HashSet<ConnectionId>,
-    /// Addresses that give better ones a head start, the next kind first; none is empty.
-    held_back: VecDeque<Vec<Multiaddr>>,
+    /// Ways that give better ones a head start, the next first.
+    held_back: VecDeque<Way>,
+    /// What was begun last.
+    begun: Option<Kind>,
+    /// The head start that runs; one that isn't named here any more has lost its meaning.
+    head_start: Option<u64>,
     /// Circuits that wait for a connection to their relay.
     behind_relay: HashMap<PeerId, Vec<Multiaddr>>,
     /// Peers with circuits that wait for this one as their relay.
@@ -45,9 +50,72 @@ pub(super) struct Dial {
     failures: Vec<Attempt>,
 }
 
+/// Addresses that are tried at once: all of one transport, or those of one relay.
+#[derive(Debug)]
+struct Way {
+    kind: Kind,
+    addresses: Vec<Multiaddr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Direct(Transport),
+    /// Through this relay; a circuit that doesn't name it fails where it is dialled.
+    Relayed(Option<PeerId>),
+}
+
+impl Kind {
+    fn of(address: &Multiaddr) -> Self {
+        match Path::through(address) {
+            Some(Path::Direct { transport }) => Self::Direct(transport),
+            Some(Path::Relayed { via }) => Self::Relayed(Some(via)),
+            None => Self::Relayed(None),
+        }
+    }
+
+    fn is_direct(self) -> bool {
+        matches!(self, Self::Direct(_))
+    }
+}
+
 impl Dial {
     fn is_over(&self) -> bool {
         self.attempts.is_empty() && self.held_back.is_empty() && self.behind_relay.is_empty()
+    }
+
+    /// Holds back what nobody named before: transports in the order in which they are named, then relays, those that are
+    /// connected before others.
+    fn learn(&mut self, addresses: Vec<Multiaddr>, is_connected: impl Fn(&PeerId) -> bool) {
+        for address in addresses {
+            if self.known.len() >= ADDRESSES_PER_DIAL || !self.known.insert(address.clone()) {
+                continue;
+            }
+            let kind = Kind::of(&address);
+            match self.held_back.iter_mut().find(|way| way.kind == kind) {
+                Some(way) => way.addresses.push(address),
+                None => self.held_back.push_back(Way { kind, addresses: vec![address] }),
+            }
+        }
+        self.held_back.make_contiguous().sort_by_key(|way| match way.kind {
+            Kind::Direct(_) => 0,
+            Kind::Relayed(Some(relay)) if is_connected(&relay) => 1,
+            Kind::Relayed(_) => 2,
+        });
+    }
+
+    /// The next way, if it needn't wait: nothing was begun, or something worse or of the same kind, or that has failed. A
+    /// relay waits for the one before it.
+    fn next_way(&mut self) -> Option<Way> {
+        let begun = self.begun;
+        let is_better = |way: &Way| {
+            way.kind.is_direct() && begun.is_none_or(|begun| !begun.is_direct() || begun == way.kind)
+        };
+        if let Some(better) = self.held_back.iter().position(is_better) {
+            return self.held_back.remove(better);
+        }
+        let next = self.held_back.front()?.kind;
+        let is_left = self.attempts.is_empty() && (next.is_direct() || self.behind_relay.is_empty());
+        if is_left { self.held_back.pop_front() } else { None }
     }
 }
 
@@ -56,7 +124,9 @@ impl Dial {
 pub(super) struct Dialer {
     /// Whom each of libp2p's dials is meant to reach.
     attempts: HashMap<ConnectionId, PeerId>,
-    head_starts: FuturesUnordered<BoxFuture<'static, PeerId>>,
+    head_starts: FuturesUnordered<BoxFuture<'static, (PeerId, u64)>>,
+    /// How many head starts there were: each has a number of its own.
+    begun: u64,
     ready: VecDeque<DialOpts>,
 }
 
@@ -73,34 +143,36 @@ impl Dialer {
 
     /// Tries `addresses` for `peer`, apart from those that were tried already in this dial.
     pub(super) fn reach(&mut self, peers: &mut Peers, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let relays: HashSet<PeerId> = addresses
+            .iter()
+            .filter_map(|address| relay_of(address).map(|(relay, _)| relay))
+            .filter(|relay| peers.is_connected_directly(relay))
+            .collect();
         let dial = peers.dial_mut(peer);
-        let mut kinds: [Vec<Multiaddr>; 3] = Default::default();
-        for address in addresses {
-            if dial.known.len() < ADDRESSES_PER_DIAL && dial.known.insert(address.clone()) {
-                // A circuit that doesn't name its relay ranks last, and fails where it is dialled.
-                let kind = Path::through(&address).map_or(2, |path| path.rank());
-                kinds[usize::from(kind)].push(address);
-            }
-        }
-        let mut kinds: VecDeque<_> = kinds.into_iter().filter(|kind| !kind.is_empty()).collect();
-        let best = kinds.pop_front();
-        // What an earlier caller's addresses hold back goes on by its own clock.
-        dial.held_back.extend(kinds);
-        if let Some(best) = best {
-            self.try_kind(peers, peer, best);
-        }
+        dial.learn(addresses, |relay| relays.contains(relay));
         self.settle(peers, peer);
     }
 
-    /// Tries addresses of one kind, and gives them a head start before the next.
-    fn try_kind(&mut self, peers: &mut Peers, peer: PeerId, addresses: Vec<Multiaddr>) {
-        if !peers.dial_mut(peer).held_back.is_empty() {
-            self.head_starts.push(tokio::time::sleep(HEAD_START).map(move |()| peer).boxed());
+    /// Tries one way, which has a head start before the next.
+    fn try_way(&mut self, peers: &mut Peers, peer: PeerId, way: Way) {
+        peers.dial_mut(peer).begun = Some(way.kind);
+        match way.kind {
+            Kind::Relayed(Some(relay)) => self.try_relay(peers, peer, relay, way.addresses),
+            Kind::Relayed(None) | Kind::Direct(_) => self.attempt(peers, peer, way.addresses),
         }
-        match addresses.first().and_then(relay_of) {
-            Some(_) => self.try_circuits(peers, peer, addresses),
-            None => self.attempt(peers, peer, addresses),
+        self.give_head_start(peers, peer);
+    }
+
+    /// Starts the clock of whatever is held back, unless it runs.
+    fn give_head_start(&mut self, peers: &mut Peers, peer: PeerId) {
+        let Some(dial) = peers.dialing_mut(&peer) else { return };
+        if dial.held_back.is_empty() || dial.head_start.is_some() {
+            return;
         }
+        let number = self.begun;
+        self.begun += 1;
+        dial.head_start = Some(number);
+        self.head_starts.push(tokio::time::sleep(HEAD_START).map(move |()| (peer, number)).boxed());
     }
 
     /// Has libp2p dial `peer` at any of `addresses`.
@@ -112,22 +184,17 @@ impl Dialer {
         self.ready.push_back(opts);
     }
 
-    /// Dials circuits whose relay is connected, and the relays of the others.
-    fn try_circuits(&mut self, peers: &mut Peers, peer: PeerId, circuits: Vec<Multiaddr>) {
-        // A relay may be named at several addresses; one circuit through it is enough.
-        let mut through = HashSet::new();
-        for circuit in circuits {
-            match relay_of(&circuit) {
-                Some((relay, _)) if peers.is_connected_directly(&relay) && !through.insert(relay) => {}
-                Some((relay, address)) if relay != peer && !peers.is_connected_directly(&relay) => {
-                    let waiting = &mut peers.dial_mut(peer).behind_relay;
-                    waiting.entry(relay).or_default().push(circuit);
-                    peers.dial_mut(relay).dependants.insert(peer);
-                    self.reach(peers, relay, vec![address]);
-                }
-                _ => self.attempt(peers, peer, vec![circuit]),
-            }
+    /// Dials a circuit if its relay is connected, and else the relay. A relay may be named at several addresses, where
+    /// it is reached like any peer; one circuit through it is enough.
+    fn try_relay(&mut self, peers: &mut Peers, peer: PeerId, relay: PeerId, mut circuits: Vec<Multiaddr>) {
+        if relay == peer || peers.is_connected_directly(&relay) {
+            circuits.truncate(1);
+            return self.attempt(peers, peer, circuits);
         }
+        let addresses = circuits.iter().filter_map(|circuit| Some(relay_of(circuit)?.1)).collect();
+        peers.dial_mut(peer).behind_relay.entry(relay).or_default().extend(circuits);
+        peers.dial_mut(relay).dependants.insert(peer);
+        self.reach(peers, relay, addresses);
     }
 
     /// A connection to `peer` is up. Its callers need no dial any more, and circuits through it can
@@ -146,7 +213,7 @@ impl Dialer {
         for dependant in dependants {
             let waiting = peers.dialing_mut(&dependant);
             if let Some(circuits) = waiting.and_then(|dial| dial.behind_relay.remove(&peer)) {
-                self.try_circuits(peers, dependant, circuits);
+                self.try_relay(peers, dependant, peer, circuits);
             }
         }
     }
@@ -163,12 +230,12 @@ impl Dialer {
 
     /// Goes on with what is left to try for `peer`; when nothing is, tells all who wait.
     fn settle(&mut self, peers: &mut Peers, peer: PeerId) {
-        let Some(dial) = peers.dialing_mut(&peer) else { return };
-        if dial.attempts.is_empty()
-            && let Some(next) = dial.held_back.pop_front()
-        {
-            self.try_kind(peers, peer, next);
+        while let Some(way) = peers.dialing_mut(&peer).and_then(Dial::next_way) {
+            // The way before it has come to its end, and its head start with it.
+            peers.dial_mut(peer).head_start = None;
+            self.try_way(peers, peer, way);
         }
+        self.give_head_start(peers, peer);
         let Some(dial) = peers.dialing_mut(&peer) else { return };
         if !dial.attempts.is_empty() {
             return;
@@ -192,16 +259,24 @@ impl Dialer {
         }
     }
 
-    /// Lets held-back addresses begin when the head start of better ones is over.
+    /// Lets a way begin when the head start of the better one is over.
     pub(super) fn poll(&mut self, peers: &mut Peers, cx: &mut Context<'_>) -> Poll<()> {
         match self.head_starts.poll_next_unpin(cx) {
-            Poll::Ready(Some(peer)) => {
-                if let Some(next) = peers.dialing_mut(&peer).and_then(|dial| dial.held_back.pop_front()) {
-                    self.try_kind(peers, peer, next);
-                }
+            Poll::Ready(Some((peer, number))) => {
+                self.head_start_over(peers, peer, number);
                 Poll::Ready(())
             }
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn head_start_over(&mut self, peers: &mut Peers, peer: PeerId, number: u64) {
+        let Some(dial) = peers.dialing_mut(&peer) else { return };
+        if dial.head_start == Some(number) {
+            dial.head_start = None;
+            if let Some(way) = dial.held_back.pop_front() {
+                self.try_way(peers, peer, way);
+            }
         }
     }
 }
@@ -213,3 +288,6 @@ fn why(peer: PeerId, failures: DialFailures) -> OpenError {
     }
     failures.wrong_peer(peer).unwrap_or(OpenError::Dial { peer, source: failures })
 }
+
+#[cfg(test)]
+mod tests;

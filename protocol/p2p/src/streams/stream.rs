@@ -284,9 +284,13 @@ fn broken() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, "the stream was reset, or its connection closed")
 }
 
-/// yamux reports a stream that can't be written to as a write of nothing.
+/// yamux reports a stream that can't be written to as a write of nothing, QUIC a connection that is gone in several ways.
 fn write_error(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::WriteZero { broken() } else { error }
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, WriteZero};
+    match error.kind() {
+        WriteZero | NotConnected | ConnectionAborted | ConnectionReset | BrokenPipe | TimedOut => broken(),
+        _ => error,
+    }
 }
 
 impl AsyncRead for PeerStream {

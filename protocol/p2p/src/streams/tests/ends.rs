@@ -4,8 +4,9 @@ use std::io::ErrorKind;
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 
-use super::host::{HasStreams, Host, node, soon};
+use super::host::{HasStreams, Host, TRANSPORTS, node, soon};
 use crate::{
+    Transport,
     streams::{Incoming, PeerStream},
     swarm::NodeBehaviour,
 };
@@ -19,13 +20,18 @@ struct Pair {
     far: PeerStream,
 }
 
-async fn pair() -> Pair {
+async fn pair(over: Transport) -> Pair {
     let (caller, mut callee) = (node(1), node(2));
-    let at = callee.listen_directly().await;
+    let at = callee.listen_over(over).await;
     let mut incoming = callee.accept(4);
     let near = caller.open(callee.peer, &[at]).await.unwrap();
     let far = incoming.next().await.unwrap();
     Pair { caller, callee, _incoming: incoming, near, far }
+}
+
+/// Each transport, with our side open and closed.
+fn cases() -> impl Iterator<Item = (Transport, bool)> {
+    TRANSPORTS.iter().flat_map(|over| [(*over, false), (*over, true)])
 }
 
 async fn read_all(stream: &mut PeerStream) -> Result<Vec<u8>, (ErrorKind, Vec<u8>)> {
@@ -43,15 +49,19 @@ async fn write_all(stream: &mut PeerStream, bytes: &[u8]) {
 
 #[tokio::test]
 async fn an_orderly_end_is_an_end_whether_or_not_our_side_is_closed() {
-    for close_ours in [false, true] {
-        let Pair { caller: _caller, callee: _callee, mut near, mut far, .. } = pair().await;
+    for (over, close_ours) in cases() {
+        let Pair { caller: _caller, callee: _callee, mut near, mut far, .. } = pair(over).await;
         if close_ours {
             near.close().await.unwrap();
             assert_eq!(read_all(&mut far).await, Ok(vec![]));
         }
         write_all(&mut far, b"all of it").await;
         far.close().await.unwrap();
-        assert_eq!(read_all(&mut near).await, Ok(b"all of it".to_vec()), "close_ours: {close_ours}");
+        assert_eq!(
+            read_all(&mut near).await,
+            Ok(b"all of it".to_vec()),
+            "{over:?}, close_ours: {close_ours}"
+        );
         // Asking again gives the same answer.
         assert_eq!(read_all(&mut near).await, Ok(vec![]));
         if !close_ours {
@@ -64,17 +74,23 @@ async fn an_orderly_end_is_an_end_whether_or_not_our_side_is_closed() {
 
 #[tokio::test]
 async fn a_dropped_stream_is_reset_not_ended() {
-    let Pair { caller: _caller, callee: _callee, mut near, mut far, .. } = pair().await;
-    write_all(&mut far, b"half").await;
-    drop(far);
-    assert_eq!(read_all(&mut near).await, Err((ErrorKind::ConnectionReset, b"half".to_vec())));
-    assert_eq!(near.write_all(b"x").await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    for over in TRANSPORTS.iter().copied() {
+        let Pair { caller: _caller, callee: _callee, mut near, mut far, .. } = pair(over).await;
+        write_all(&mut far, b"half").await;
+        drop(far);
+        assert_eq!(
+            read_all(&mut near).await,
+            Err((ErrorKind::ConnectionReset, b"half".to_vec())),
+            "{over:?}"
+        );
+        assert_eq!(near.write_all(b"x").await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
 }
 
 #[tokio::test]
 async fn a_closed_connection_breaks_its_streams() {
-    for close_ours in [false, true] {
-        let Pair { caller, callee, mut near, mut far, .. } = pair().await;
+    for (over, close_ours) in cases() {
+        let Pair { caller, callee, mut near, mut far, .. } = pair(over).await;
         write_all(&mut far, b"half").await;
         let mut start = [0; 4];
         near.read_exact(&mut start).await.unwrap();
@@ -83,17 +99,18 @@ async fn a_closed_connection_breaks_its_streams() {
         }
         callee.control.disconnect(caller.peer).await;
         let broken = Err((ErrorKind::ConnectionReset, vec![]));
-        assert_eq!(read_all(&mut near).await, broken, "close_ours: {close_ours}");
+        assert_eq!(read_all(&mut near).await, broken, "{over:?}, close_ours: {close_ours}");
         assert_eq!(read_all(&mut far).await, broken);
         assert_eq!(far.write_all(b"x").await.unwrap_err().kind(), ErrorKind::ConnectionReset);
         assert!(far.flush().await.is_err() && far.close().await.is_err());
     }
 }
 
+/// Over TCP, where the kernel says so for a process that is gone; over QUIC only silence does.
 #[tokio::test]
 async fn a_vanished_host_breaks_its_streams() {
     for close_ours in [false, true] {
-        let Pair { caller: _caller, callee, mut near, far, .. } = pair().await;
+        let Pair { caller: _caller, callee, mut near, far, .. } = pair(Transport::Tcp).await;
         if close_ours {
             near.close().await.unwrap();
         }
@@ -107,7 +124,12 @@ async fn a_vanished_host_breaks_its_streams() {
 
 #[tokio::test]
 async fn waiting_reads_and_writes_wake_when_the_connection_dies() {
-    let Pair { caller, callee, near, far: _far, .. } = pair().await;
+    for over in TRANSPORTS.iter().copied() {
+        waiting_reads_and_writes_wake(pair(over).await).await;
+    }
+}
+
+async fn waiting_reads_and_writes_wake(Pair { caller, callee, near, far: _far, .. }: Pair) {
     let (mut read, mut write) = near.split();
     let stuck_write = async {
         loop {

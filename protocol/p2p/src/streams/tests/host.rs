@@ -16,7 +16,7 @@ use windlass_protocol::SecretKey;
 
 use super::super::{Behaviour, Control, Incoming, Limits, OpenError, PeerStream, Usage};
 use crate::{
-    identity,
+    Transport, identity,
     relay::{Everybody, Policy, RelayConfig, RelayStats, Server},
     swarm::{DeviceBehaviour, DeviceConfig, NodeBehaviour, NodeConfig, device_swarm, node_swarm},
 };
@@ -41,6 +41,10 @@ impl HasStreams for DeviceBehaviour {
         &self.streams
     }
 }
+
+/// The transports that are compiled in.
+pub(crate) const TRANSPORTS: &[Transport] =
+    if cfg!(feature = "quic") { &[Transport::Tcp, Transport::Quic] } else { &[Transport::Tcp] };
 
 type Job<B> = Box<dyn FnOnce(&mut Swarm<B>) + Send>;
 
@@ -138,9 +142,18 @@ impl<B: HasStreams> Host<B> {
         soon(self.addresses.recv()).await.unwrap()
     }
 
+    /// Listens on loopback over this transport.
+    pub(crate) async fn listen_over(&mut self, transport: Transport) -> Multiaddr {
+        let address = match transport {
+            Transport::Tcp => "/ip4/127.0.0.1/tcp/0",
+            Transport::Quic => "/ip4/127.0.0.1/udp/0/quic-v1",
+        };
+        self.listen(address.parse().unwrap()).await
+    }
+
     /// Listens on loopback.
     pub(crate) async fn listen_directly(&mut self) -> Multiaddr {
-        self.listen("/ip4/127.0.0.1/tcp/0".parse().unwrap()).await
+        self.listen_over(Transport::Tcp).await
     }
 
     /// Reserves a place at the relay and returns the circuit to this host.
@@ -191,6 +204,18 @@ pub(crate) async fn relay(seed: u8) -> (Host<NodeBehaviour>, Multiaddr) {
     (relay, at)
 }
 
+/// A relay for everybody that is reached over this transport.
+pub(crate) async fn relay_on(
+    mut node: Host<NodeBehaviour>,
+    seed: u8,
+    transport: Transport,
+) -> (Host<NodeBehaviour>, Multiaddr) {
+    let at = locate_over(&mut node, transport).await;
+    let server = server(&node, seed, RelayConfig::default(), Arc::new(Everybody));
+    node.relay = Some(tokio::spawn(server.run(std::future::pending())));
+    (node, at)
+}
+
 /// The same with a configuration and a policy of its own, on a node of its own.
 pub(crate) async fn relay_with(
     mut node: Host<NodeBehaviour>,
@@ -207,7 +232,12 @@ pub(crate) async fn relay_with(
 
 /// Listens, tells the swarm that this is where it is, and returns the multiaddr that names it.
 pub(crate) async fn locate(node: &mut Host<NodeBehaviour>) -> Multiaddr {
-    let address = node.listen_directly().await;
+    locate_over(node, Transport::Tcp).await
+}
+
+/// The same over this transport.
+pub(crate) async fn locate_over(node: &mut Host<NodeBehaviour>, transport: Transport) -> Multiaddr {
+    let address = node.listen_over(transport).await;
     let external = address.clone();
     node.with(|swarm| swarm.add_external_address(external)).await;
     address.with(Protocol::P2p(node.peer))

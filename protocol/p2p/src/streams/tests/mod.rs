@@ -6,4 +6,6 @@ mod ends;
 pub(crate) mod host;
 mod limits;
 mod opening;
+#[cfg(feature = "quic")]
+mod quic;
 mod relayed;
