@@ -4,11 +4,12 @@ use crate::{
     ask::Asker,
     client::{Client, Core, start_tasks},
     clock::{Clock, SystemClock, Timekeeper},
+    direct::{self, Direct},
     events::Teller,
     guard::Guard,
     heads::{HeadStore, Heads, HighestHead, MemoryHeadStore, Walked},
-    limits::{CLOCK_SLACK, DEV_CLOCK, HEDGE_AFTER},
-    network::Network,
+    limits::{CLOCK_SLACK, DEV_CLOCK, HEDGE_AFTER, LISTEN_WITHIN},
+    network::{Network, Outlook},
     pool::{NodeError, NodePool},
     publish::Book,
     reach::Reach,
@@ -17,7 +18,8 @@ use crate::{
     warm::Warm,
 };
 use libp2p::Multiaddr;
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, io, sync::Arc, time::Duration};
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use windlass_p2p::swarm::{BuildError, DeviceConfig, device_swarm};
 use windlass_protocol::{
@@ -73,6 +75,7 @@ pub struct Builder {
     max_age: u64,
     hedge_after: Duration,
     direct: bool,
+    punch: bool,
     heads: Arc<dyn HeadStore>,
     clock: Arc<dyn Clock>,
     anchor: Option<KeyAddress>,
@@ -88,6 +91,7 @@ impl Builder {
             max_age: DEFAULT_MAX_AGE,
             hedge_after: HEDGE_AFTER,
             direct: false,
+            punch: cfg!(feature = "quic"),
             heads: Arc::new(MemoryHeadStore::default()),
             clock: Arc::new(SystemClock),
             anchor: None,
@@ -126,10 +130,18 @@ impl Builder {
         self
     }
 
-    /// Whether to listen for and to dial direct connections, telling callers this device's network
-    /// addresses. Default: no, everything goes through relays.
+    /// Whether to listen for direct connections from the start, to name this device's network addresses in the routes that
+    /// anybody may ask for, and to dial what others name there. Default: no; see [`Builder::punch`] for the discreet way.
     pub fn direct(mut self, direct: bool) -> Self {
         self.direct = direct;
+        self
+    }
+
+    /// Whether to try for a direct connection with a device that was reached through a relay, once a stream between the
+    /// two is authorised; only then is it told where this device is, and never by a public service. Until then this device
+    /// listens nowhere. Default: yes, where QUIC is compiled in.
+    pub fn punch(mut self, punch: bool) -> Self {
+        self.punch = punch;
         self
     }
 
@@ -158,16 +170,15 @@ impl Builder {
         let load = tokio::task::spawn_blocking(move || Loaded::from(&*store, given)).await;
         let Loaded { spec, highest, walked } =
             load.map_err(io::Error::other).flatten().map_err(StartError::Heads)?;
-        let (mut swarm, control) = device_swarm(&self.key, &DeviceConfig::new(AGENT))?;
-        if self.direct {
-            let any =
-                Multiaddr::from(std::net::Ipv4Addr::UNSPECIFIED).with(libp2p::multiaddr::Protocol::Tcp(0));
-            swarm.listen_on(any).map_err(|error| StartError::Listen(error.to_string()))?;
-        }
+        let (swarm, control) = device_swarm(&self.key, &DeviceConfig::new(AGENT))?;
         let stop = CancellationToken::new();
-        let (listening, direct) = tokio::sync::watch::channel(Vec::new());
+        let (listening, direct) = watch::channel(Vec::new());
+        let (observed, seen) = watch::channel(HashMap::new());
+        let (direct_ways, invitations) = Direct::new(self.punch, seen, direct.clone());
+        let outlook =
+            Outlook { listening, observed, authorised: direct_ways.authorised(), nodes: pool.peers() };
         let (network, network_task) =
-            Network::new(swarm, control.clone(), listening, teller.clone(), stop.clone());
+            Network::new(swarm, control.clone(), outlook, teller.clone(), stop.clone());
         // A development chain may be dated ahead of everybody's clock.
         let made = if spec.dev { spec.date.min(DEV_CLOCK) } else { spec.date };
         let time = Arc::new(Timekeeper::new(self.clock, made.saturating_sub(CLOCK_SLACK)));
@@ -193,7 +204,10 @@ impl Builder {
             guard,
             book: Book::new(),
             network,
-            reach: Reach::new(direct),
+            // What it listens at is named in routes only if it opted in.
+            reach: Reach::new(if self.direct { direct.clone() } else { watch::channel(Vec::new()).1 }),
+            direct_ways,
+            moved: watch::Sender::new(0),
             teller,
             own: self.device.unwrap_or_else(|| self.key.address().as_first_key()),
             key: self.key,
@@ -201,7 +215,23 @@ impl Builder {
         });
         let mut tasks = start_tasks(&core, &control, self.heads, &stop);
         tasks.spawn(network_task);
+        tasks.spawn(direct::invite(core.clone(), invitations, stop.clone()));
+        if self.direct {
+            listen(&core, direct).await?;
+        }
         Ok(Client::new(core, stop, tasks))
+    }
+}
+
+/// Begins to listen for direct connections, and makes sure that it does.
+async fn listen(core: &Core, mut listening: watch::Receiver<Vec<Multiaddr>>) -> Result<(), StartError> {
+    core.network.listen().await;
+    let begun = timeout(LISTEN_WITHIN, listening.wait_for(|addresses| !addresses.is_empty())).await;
+    match begun {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(_)) | Err(_) => {
+            Err(StartError::Listen(format!("no interface had an address within {LISTEN_WITHIN:?}")))
+        }
     }
 }
 

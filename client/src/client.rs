@@ -4,12 +4,13 @@ use crate::{
     ask::{Answer, AskError, Asker},
     builder::Builder,
     datagrams::{DatagramPublication, Datagrams},
+    direct::{self, Direct},
     events::{Events, Teller},
     fresh::Warmth,
     guard::{Guard, Known, Own},
     heads::{self, HeadStore, Walked},
-    keep,
-    limits::{INBOUND_QUEUE, PUBLISH_DEADLINE, RESERVATIONS, SHUTDOWN, WATCHED_NODES},
+    interfaces, keep,
+    limits::{INBOUND_QUEUE, PUBLISH_DEADLINE, PUNCHES, RESERVATIONS, SHUTDOWN, WATCHED_NODES},
     network::Network,
     open::{self, OpenError},
     publish::{self, Book, Publication, PublishError},
@@ -64,10 +65,17 @@ pub(crate) fn start_tasks(
         tasks.spawn(reach::seat(core.clone(), stop.clone()));
     }
     tasks.spawn(reach::herald(core.clone(), stop.clone()));
+    tasks.spawn(interfaces::watch(core.clone(), stop.clone()));
     let queue = NonZeroUsize::new(INBOUND_QUEUE).expect("a constant above zero");
     let incoming =
         control.accept(StreamProtocol::new(names::STREAM), queue).expect("a new control accepts nothing yet");
     tasks.spawn(publish::accept(core.clone(), incoming, stop.clone()));
+    if core.direct_ways.is_wanted() {
+        let queue = NonZeroUsize::new(PUNCHES).expect("a constant above zero");
+        let invitations =
+            control.accept(windlass_p2p::punch::PROTOCOL, queue).expect("a new control accepts nothing yet");
+        tasks.spawn(direct::answer(core.clone(), invitations, stop.clone()));
+    }
     tasks
 }
 
@@ -79,6 +87,9 @@ pub(crate) struct Core {
     pub(crate) book: Arc<Book>,
     pub(crate) network: Network,
     pub(crate) reach: Reach,
+    pub(crate) direct_ways: Direct,
+    /// How often this machine's addresses changed: what waits to reach somebody needn't wait any longer.
+    pub(crate) moved: tokio::sync::watch::Sender<u64>,
     pub(crate) teller: Teller,
     pub(crate) own: DeviceId,
     pub(crate) key: SecretKey,

@@ -38,6 +38,16 @@ pub enum Event {
         /// How new streams to it go.
         path: Option<Path>,
     },
+    /// A device that was let in through a relay could not be reached directly; it stays relayed, and is tried again
+    /// after a pause.
+    StaysRelayed {
+        /// The device.
+        peer: PeerId,
+        /// How often it was tried so far.
+        attempts: u32,
+        /// What the last attempt came to.
+        why: String,
+    },
     /// A node's answer was not taken.
     NodeRefused(RefusedNode),
     /// A caller was not let in.

@@ -18,7 +18,7 @@ use std::{
 use tokio::sync::{Notify, watch};
 use windlass_protocol::{
     DeviceId, KeyAddress, Service,
-    authorise::{Ask, Authorisation, Claim, Policy, Refusal, authorise, authorise_callee},
+    authorise::{Ask, Authorisation, Claim, Mode, Policy, Refusal, authorise, authorise_callee},
     bundle::VerifiedBundle,
     evidence::Evidence,
     message::watch::TailNotice,
@@ -73,6 +73,11 @@ impl Rule {
             self.judge_by(&doubted, now)?;
         }
         Ok(authorisation)
+    }
+
+    /// Whether it lets in whoever asks.
+    pub(crate) fn is_for_anyone(&self) -> bool {
+        matches!(self, Self::Inbound { policy, .. } if matches!(policy.mode, Mode::Public))
     }
 
     fn judge_by(&self, evidence: &Evidence, now: u64) -> Result<Authorisation, Refusal> {

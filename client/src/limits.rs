@@ -146,5 +146,42 @@ pub const COMMANDS: usize = 64;
 /// Time for all tasks to end at shutdown; what is left then is aborted.
 pub const SHUTDOWN: Duration = Duration::from_secs(5);
 
+/// Time for a peer to answer after this machine's addresses changed.
+pub const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Peers asked at a time.
+pub const PROBES: usize = 32;
+
+/// Devices that were let in through a relay and wait to be invited to a direct way; beyond, they stay relayed until their
+/// next stream.
+pub const INVITATIONS: usize = 256;
+
+/// Direct ways being tried at a time, as the inviting and as the answering side.
+pub const PUNCHES: usize = 32;
+
+/// Nodes asked where they see this device; two that disagree show a network that gives each destination another port.
+pub const OBSERVERS: usize = 2;
+
+/// How long their word counts: routers keep a mapping for at least as long.
+pub const OBSERVED_FOR: Duration = Duration::from_secs(20);
+
+/// Time to begin listening, and for a node to say where it sees this device.
+pub const LISTEN_WITHIN: Duration = Duration::from_secs(1);
+
+/// How much later than an invitation the word may come that this device was let in; both are under way at once.
+pub const AUTHORISED_WITHIN: Duration = Duration::from_secs(3);
+
+/// Time for two devices to agree on a moment, and then for their dials.
+pub const PUNCH_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Attempts without a pause; then the owner is told.
+pub const PUNCH_ROUNDS: u32 = 3;
+
+/// Pause after these, doubled each time.
+pub const PUNCH_PAUSE: Duration = Duration::from_secs(60);
+
+/// The longest such pause: networks change, and a minute of it a day costs little.
+pub const PUNCH_PAUSE_LONGEST: Duration = Duration::from_secs(1800);
+
 /// Time for connections to send their last bytes at shutdown; twice, the relayed ones going first.
 pub const DRAIN: Duration = Duration::from_secs(1);

@@ -6,11 +6,17 @@
 use crate::{
     events::{Event, Teller},
     limits::{CIRCUITS, COMMANDS, DRAIN},
-    pool::Node,
+    pool::{Node, is_quic},
 };
 use futures::StreamExt;
-use libp2p::{Multiaddr, PeerId, Swarm, core::transport::ListenerId, multiaddr::Protocol, swarm::SwarmEvent};
-use std::collections::HashMap;
+use libp2p::{
+    Multiaddr, PeerId, Swarm,
+    core::transport::ListenerId,
+    identify,
+    multiaddr::Protocol,
+    swarm::{ConnectionId, SwarmEvent},
+};
+use std::collections::{HashMap, HashSet};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +35,7 @@ pub(crate) enum Reserved {
 enum Command {
     Reserve { circuit: Multiaddr, reply: oneshot::Sender<Option<Reservation>> },
     Release(ListenerId),
+    Listen,
 }
 
 /// The handle of the network task.
@@ -55,7 +62,7 @@ impl Network {
     pub(crate) fn new(
         swarm: Swarm<DeviceBehaviour>,
         control: Control,
-        direct: watch::Sender<Vec<Multiaddr>>,
+        outlook: Outlook,
         teller: Teller,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
@@ -66,11 +73,18 @@ impl Network {
             inbox,
             commands: commands.downgrade(),
             reservations: HashMap::new(),
-            direct,
+            is_listening: false,
+            outlook,
             paths: HashMap::new(),
             teller,
         };
         (Self { commands }, task.run(stop))
+    }
+
+    /// Begins to listen for direct connections, unless it has begun before. Returns when that is asked for.
+    pub(crate) async fn listen(&self) {
+        // A task that is gone listens to nobody.
+        let _ = self.commands.send(Command::Listen).await;
     }
 
     /// Asks a connected node for a reservation. `None` once the network task has stopped, or if the node's
@@ -84,14 +98,31 @@ impl Network {
     }
 }
 
+/// What the network task tells of this device's place in the network.
+pub(crate) struct Outlook {
+    /// Where this device listens itself, if it does.
+    pub(crate) listening: watch::Sender<Vec<Multiaddr>>,
+    /// Where these nodes see this device's QUIC, by connection.
+    pub(crate) observed: watch::Sender<HashMap<ConnectionId, Multiaddr>>,
+    /// Relayed connections on which this device was let in; what is over is taken out.
+    pub(crate) authorised: watch::Sender<HashSet<ConnectionId>>,
+    /// Whose word counts.
+    pub(crate) nodes: HashSet<PeerId>,
+}
+
+/// Where a device listens once it does: every interface, a port that the system chooses. An entry that the machine, or
+/// what is compiled in, doesn't have is left out.
+const EVERYWHERE: [&str; 4] =
+    ["/ip4/0.0.0.0/udp/0/quic-v1", "/ip6/::/udp/0/quic-v1", "/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0"];
+
 struct Task {
     swarm: Swarm<DeviceBehaviour>,
     control: Control,
     inbox: mpsc::Receiver<Command>,
     commands: mpsc::WeakSender<Command>,
     reservations: HashMap<ListenerId, watch::Sender<Reserved>>,
-    /// Where this device listens itself, if it does.
-    direct: watch::Sender<Vec<Multiaddr>>,
+    is_listening: bool,
+    outlook: Outlook,
     /// The best path to each connected peer, as it was told last.
     paths: HashMap<PeerId, Path>,
     teller: Teller,
@@ -139,11 +170,36 @@ impl Task {
                 // A caller that is gone drops the reservation, which releases it.
                 let _ = reply.send(self.reserve(circuit));
             }
+            Command::Listen => self.listen(),
             Command::Release(listener) => {
                 self.reservations.remove(&listener);
                 self.swarm.remove_listener(listener);
             }
         }
+    }
+
+    fn listen(&mut self) {
+        if std::mem::replace(&mut self.is_listening, true) {
+            return;
+        }
+        for address in EVERYWHERE.iter().filter_map(|address| address.parse::<Multiaddr>().ok()) {
+            if let Err(error) = self.swarm.listen_on(address.clone()) {
+                tracing::debug!(%address, %error, "not listened on");
+            }
+        }
+    }
+
+    /// Notes where a node sees this device: it is the address of a socket that others could be answered from only over
+    /// QUIC.
+    fn on_identified(&mut self, connection: ConnectionId, peer: PeerId, observed: Multiaddr) {
+        if self.outlook.nodes.contains(&peer) && is_quic(&observed) {
+            self.outlook.observed.send_modify(|known| drop(known.insert(connection, observed)));
+        }
+    }
+
+    fn on_closed(&mut self, connection: ConnectionId) {
+        self.outlook.observed.send_if_modified(|known| known.remove(&connection).is_some());
+        self.outlook.authorised.send_if_modified(|authorised| authorised.remove(&connection));
     }
 
     fn reserve(&mut self, circuit: Multiaddr) -> Option<Reservation> {
@@ -178,11 +234,11 @@ impl Task {
                     Reserved::Granted(_) => {}
                     _ => *state = Reserved::Granted(vec![address]),
                 }),
-                None => self.direct.send_modify(|direct| direct.push(address)),
+                None => self.outlook.listening.send_modify(|listening| listening.push(address)),
             },
             // A reservation's address doesn't stand among the direct ones.
             SwarmEvent::ExpiredListenAddr { address, .. } => {
-                self.direct.send_modify(|direct| direct.retain(|known| *known != address));
+                self.outlook.listening.send_modify(|listening| listening.retain(|known| *known != address));
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 if let Some(reservation) = self.reservations.remove(&listener_id) {
@@ -190,9 +246,15 @@ impl Task {
                     reservation.send_replace(Reserved::Lost);
                 }
             }
-            SwarmEvent::ConnectionEstablished { peer_id, .. }
-            | SwarmEvent::ConnectionClosed { peer_id, .. } => {
+            SwarmEvent::ConnectionEstablished { peer_id, .. } => self.tell_path(peer_id),
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => {
                 self.tell_path(peer_id);
+                self.on_closed(connection_id);
+            }
+            SwarmEvent::Behaviour(DeviceEvent::Identify(event)) => {
+                if let identify::Event::Received { connection_id, peer_id, info } = *event {
+                    self.on_identified(connection_id, peer_id, info.observed_addr);
+                }
             }
             SwarmEvent::ListenerError { listener_id, error } => {
                 tracing::debug!(%listener_id, %error, "a listener failed");

@@ -18,6 +18,7 @@ use windlass_p2p::{
     Path, PeerStream,
     frame::{FrameError, read_frame, write_frame},
     identity,
+    streams::Stage,
 };
 use windlass_protocol::{
     DeviceId, KeyAddress, Service,
@@ -330,16 +331,19 @@ impl Attempt<'_> {
         let addresses = self.addresses(route, expected);
         let control = &self.core.asker.control;
         let protocol = StreamProtocol::new(names::STREAM);
-        let stream = control.open(expected, addresses, protocol, CONNECT_DEADLINE).await.map_err(
-            |error| match error {
-                P2p::PeerIsNot { expected, got, .. } => someone_else(expected, got),
-                P2p::Timeout { after, .. } => OpenError::Timeout { device, stage: OpenStage::Connect, after },
-                P2p::NoAddress { .. } => OpenError::NoRoute { device },
-                P2p::Busy { .. } => OpenError::Busy { device },
-                P2p::Stopped => OpenError::Stopped,
-                source => OpenError::Unreachable { device, source: Box::new(source) },
-            },
-        )?;
+        let opened = control.open(expected, addresses, protocol, CONNECT_DEADLINE).await;
+        if let Err(P2p::Timeout { stage: Stage::Negotiate, .. }) = &opened {
+            // There is a connection, and nobody at its other end: the next attempt shall make another.
+            control.disconnect(expected).await;
+        }
+        let stream = opened.map_err(|error| match error {
+            P2p::PeerIsNot { expected, got, .. } => someone_else(expected, got),
+            P2p::Timeout { after, .. } => OpenError::Timeout { device, stage: OpenStage::Connect, after },
+            P2p::NoAddress { .. } => OpenError::NoRoute { device },
+            P2p::Busy { .. } => OpenError::Busy { device },
+            P2p::Stopped => OpenError::Stopped,
+            source => OpenError::Unreachable { device, source: Box::new(source) },
+        })?;
         // The handshake proves it already; nothing is sent to anybody else whatever the layer below does.
         match stream.peer() {
             got if got == expected => Ok((stream, route.key().address())),
@@ -370,12 +374,15 @@ impl Attempt<'_> {
                 return Err(OpenError::Refused { device, service: self.service, code, refusal: None });
             }
         }
-        let path: Path = stream.path();
+        let (path, connection): (Path, _) = (stream.path(), stream.connection());
         let pipe = Pipe::new(stream);
         let own = enrolled.then_some(self.core.own());
         let rule = Rule::Outbound { target: device, key, own, max_age: self.core.asker.max_age };
         let admission =
             self.core.guard.admit(pipe.clone(), rule).map_err(|refusal| self.refused(refusal, device))?;
+        if path.is_relayed() {
+            self.core.direct_ways.was_let_in(connection);
+        }
         Ok(Stream::new(pipe, admission, (device, key), self.service, path))
     }
 }

@@ -10,6 +10,7 @@ use crate::{
 };
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use std::{
+    collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -182,6 +183,21 @@ impl NodePool {
         }
         let scores = Mutex::new(vec![Score::default(); nodes.len()]);
         Ok(Self { nodes: nodes.into_iter().map(Arc::new).collect(), scores, teller })
+    }
+
+    /// Whether all nodes are on this machine, as while developing.
+    pub(crate) fn is_local(&self) -> bool {
+        let is_loopback = |address: &Multiaddr| match address.iter().next() {
+            Some(Protocol::Ip4(ip)) => ip.is_loopback(),
+            Some(Protocol::Ip6(ip)) => ip.is_loopback(),
+            _ => false,
+        };
+        self.nodes.iter().flat_map(|node| &node.dial).all(is_loopback)
+    }
+
+    /// Who the nodes are.
+    pub(crate) fn peers(&self) -> HashSet<PeerId> {
+        self.nodes.iter().map(|node| node.peer).collect()
     }
 
     pub(crate) fn len(&self) -> usize {

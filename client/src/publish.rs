@@ -307,13 +307,18 @@ async fn serve(core: &Core, mut stream: PeerStream, heard: &Heard) -> Result<(),
         }
     };
     write_frame(&mut stream, &wire::encode(&Reply::Accepted)).await?;
-    let path = stream.path();
+    let (path, tether) = (stream.path(), stream.tether());
+    // Whoever a public service lets in is no less a stranger, who never learns where this device is.
+    let may_know = path.is_relayed() && !rule.is_for_anyone();
     let pipe = Pipe::new(stream);
     // The evidence may have changed while the reply was written; then the stream is reset right here.
     match core.guard.admit(pipe.clone(), rule) {
         Ok(admission) => {
             tracing::debug!(caller = %device, service = %open.service, %path, "accepted a stream");
             place.send(Stream::new(pipe, admission, (device, key), open.service, path));
+            if may_know {
+                core.direct_ways.let_in(tether);
+            }
         }
         Err(refusal) => tracing::debug!(caller = %device, %refusal, "ended a stream as it began"),
     }

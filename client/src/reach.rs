@@ -9,9 +9,9 @@ use crate::{
     backoff::Backoff,
     client::Core,
     clock::Clock,
+    direct::named,
     limits::{
-        DIRECT_ADDRESSES, NODE_DEADLINE, RELAY_BYTES, RELAY_MULTIADDR_BYTES, RELAY_MULTIADDRS,
-        RESERVE_DEADLINE, ROUTE_TTL,
+        NODE_DEADLINE, RELAY_BYTES, RELAY_MULTIADDR_BYTES, RELAY_MULTIADDRS, RESERVE_DEADLINE, ROUTE_TTL,
     },
     network::Reserved,
     pool::{Node, Purpose, is_quic},
@@ -84,7 +84,12 @@ pub(crate) async fn seat(core: Arc<Core>, stop: CancellationToken) {
             if let Some(claim) = core.asker.pool.claim(Purpose::Reservation) {
                 hold_reservation(&core, &claim.node, &mut published, &mut backoff).await;
             }
-            sleep(backoff.pause()).await;
+            let mut moved = core.moved.subscribe();
+            tokio::select! {
+                () = sleep(backoff.pause()) => {}
+                // In another network it may work at once.
+                Ok(()) = moved.changed() => backoff.reset(),
+            }
         }
     };
     tokio::select! {
@@ -226,7 +231,7 @@ async fn publish(core: &Core, seq: u64, relays: &Relays, direct: &[Multiaddr]) -
         issued_at: core.asker.verifier.now(),
         ttl: ROUTE_TTL,
         relays: relays.values().flatten().map(|relay| Bytes::from(relay.to_vec())).collect(),
-        direct: direct.iter().take(DIRECT_ADDRESSES).map(|direct| Bytes::from(direct.to_vec())).collect(),
+        direct: named(core, direct).iter().map(|direct| Bytes::from(direct.to_vec())).collect(),
     };
     let request = wire::encode(&RouteRequest::Publish(SignedRoute::sign(&route, &core.key)));
     let nodes = core.asker.pool.ranked();

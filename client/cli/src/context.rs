@@ -156,6 +156,9 @@ impl Context {
         if let Some(seconds) = self.profile.max_age {
             builder = builder.max_age(seconds);
         }
+        if let Some(punch) = self.profile.punch {
+            builder = builder.punch(punch);
+        }
         Ok(builder.start().await?)
     }
 

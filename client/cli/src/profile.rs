@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 /// passphrase_file = "passphrase"            # instead of the prompt
 /// state_dir = "state"                       # default: $XDG_STATE_HOME/windlass
 /// max_age = 600                             # seconds for which proofs count
+/// punch = false                             # stay on relays, also with devices that have let this one in
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,6 +46,8 @@ pub(crate) struct Profile {
     pub(crate) state_dir: Option<PathBuf>,
     /// Seconds for which proofs count.
     pub(crate) max_age: Option<u64>,
+    /// Whether to try for direct connections with devices that have let this one in.
+    pub(crate) punch: Option<bool>,
 }
 
 /// Why there is no usable profile.

@@ -4,6 +4,7 @@
 
 mod cold;
 mod datagrams;
+mod direct;
 mod fake_node;
 mod renewal;
 mod resolution;

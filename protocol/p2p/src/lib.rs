@@ -12,6 +12,7 @@
 //! | [`chunks`] | chunks with an unmistakable end, for bytes that are not messages |
 //! | [`path`] | direct or relayed, and which is better |
 //! | [`streams`] | the behaviour that opens and accepts streams, and its handle |
+//! | [`punch`] | from a relayed connection to a direct one |
 //! | [`relay`] | our own relay server, and the client of relays |
 //! | [`misbehaviour`] | one line in the log for each misbehaviour |
 //! | [`admission`] | refuses peers whose key isn't secp256k1 |
@@ -25,6 +26,8 @@ pub mod identity;
 pub mod limits;
 pub mod misbehaviour;
 pub mod path;
+mod protobuf;
+pub mod punch;
 pub mod relay;
 pub mod streams;
 pub mod swarm;

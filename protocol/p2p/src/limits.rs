@@ -56,6 +56,17 @@ pub const QUIC_STREAM_WINDOW: u32 = 4 << 20;
 /// See [`QUIC_STREAM_WINDOW`].
 pub const QUIC_CONNECTION_WINDOW: u32 = 8 << 20;
 
+/// Dials for a direct way beside a relayed one, at a time.
+pub const PUNCHES: usize = 64;
+
+/// Addresses that a device tells, and dials on the word of another, for a direct way: both transports and families, in the
+/// house and outside.
+pub const PUNCH_ADDRESSES: usize = 12;
+
+/// Between two looks whether a relayed connection beside a direct one is needed any more; it is closed when nothing ran on
+/// it at two in a row.
+pub const DRAIN_LOOK: Duration = Duration::from_secs(1);
+
 /// Streams of all kinds on one connection. yamux drops the whole connection beyond it, and with a relay's connection
 /// every circuit through it; so it covers all there can be: what we open, what we accept, one for each circuit that a
 /// device holds, accepts or dials through one relay, and 256 more for identify, ping and what has just ended.

@@ -278,7 +278,7 @@ impl Files {
     }
 
     fn profile_text(&self, key: &str, rpc_url: &str, nodes: &[String], publisher: KeyAddress) -> String {
-        let profile = [
+        let mut profile = vec![
             entry("spec", &self.spec()),
             format!("publisher = \"{publisher}\""),
             format!("rpc = \"{rpc_url}\""),
@@ -287,6 +287,10 @@ impl Files {
             entry("passphrase_file", &self.passphrase()),
             entry("state_dir", &self.directory.join("state").join(key)),
         ];
+        if self.hosts.is_empty() {
+            // On one machine every device reaches every other: what there is to be seen there is the relays.
+            profile.push("punch = false".to_owned());
+        }
         profile.join("\n") + "\n"
     }
 

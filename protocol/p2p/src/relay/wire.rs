@@ -5,6 +5,8 @@
 
 use libp2p::{Multiaddr, PeerId};
 
+use crate::protobuf::{Fields, Malformed, Value, put_bytes, put_number};
+
 /// Bytes of one message: those of a reservation, which names addresses and carries a voucher, have a few hundred.
 pub const MAX_MESSAGE: usize = 4096;
 
@@ -65,6 +67,12 @@ pub enum WireError {
     Unexpected,
 }
 
+impl From<Malformed> for WireError {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
 impl WireError {
     /// What the sender is told.
     pub fn status(self) -> Status {
@@ -75,66 +83,8 @@ impl WireError {
     }
 }
 
-/// One field of a message.
-enum Value<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-    /// A fixed number of bytes; no message here has one that matters.
-    Fixed,
-}
-
-/// Reads the fields of a message one after the other.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn number(&mut self) -> Result<u64, WireError> {
-        // Other people's encoders may pad; protobuf allows ten bytes.
-        let mut value = 0u64;
-        for at in 0..10 {
-            let (byte, rest) = self.0.split_first().ok_or(WireError::Malformed)?;
-            self.0 = rest;
-            let bits = u64::from(byte & 0x7f);
-            // The tenth byte has room for one bit.
-            if at == 9 && bits > 1 {
-                return Err(WireError::Malformed);
-            }
-            value |= bits << (7 * at);
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(WireError::Malformed)
-    }
-
-    fn take(&mut self, length: u64) -> Result<&'a [u8], WireError> {
-        let length = usize::try_from(length).map_err(|_| WireError::Malformed)?;
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(WireError::Malformed)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn next(&mut self) -> Result<Option<(u64, Value<'a>)>, WireError> {
-        if self.0.is_empty() {
-            return Ok(None);
-        }
-        let key = self.number()?;
-        let value = match key & 7 {
-            0 => Value::Number(self.number()?),
-            1 => self.take(8).map(|_| Value::Fixed)?,
-            2 => {
-                let length = self.number()?;
-                Value::Bytes(self.take(length)?)
-            }
-            5 => self.take(4).map(|_| Value::Fixed)?,
-            // Groups are long out of use, and the rest was never anything.
-            _ => return Err(WireError::Malformed),
-        };
-        Ok(Some((key >> 3, value)))
-    }
-}
-
 fn peer_of(message: &[u8]) -> Result<PeerId, WireError> {
-    let mut fields = Fields(message);
+    let mut fields = Fields::of(message);
     let mut peer = None;
     while let Some((field, value)) = fields.next()? {
         if let (1, Value::Bytes(id)) = (field, value) {
@@ -147,7 +97,7 @@ fn peer_of(message: &[u8]) -> Result<PeerId, WireError> {
 impl HopRequest {
     /// Reads what a peer sent on a stream of the hop protocol.
     pub fn decode(message: &[u8]) -> Result<Self, WireError> {
-        let mut fields = Fields(message);
+        let mut fields = Fields::of(message);
         let (mut kind, mut peer) = (None, None);
         while let Some((field, value)) = fields.next()? {
             match (field, value) {
@@ -163,19 +113,6 @@ impl HopRequest {
             _ => Err(WireError::Unexpected),
         }
     }
-}
-
-fn put_number(out: &mut Vec<u8>, field: u64, value: u64) {
-    let mut digits = unsigned_varint::encode::u64_buffer();
-    out.extend_from_slice(unsigned_varint::encode::u64(field << 3, &mut digits));
-    out.extend_from_slice(unsigned_varint::encode::u64(value, &mut digits));
-}
-
-fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
-    let mut digits = unsigned_varint::encode::u64_buffer();
-    out.extend_from_slice(unsigned_varint::encode::u64(field << 3 | 2, &mut digits));
-    out.extend_from_slice(unsigned_varint::encode::u64(bytes.len() as u64, &mut digits));
-    out.extend_from_slice(bytes);
 }
 
 /// A reservation as a relay grants it.
@@ -229,7 +166,7 @@ pub(super) fn stop_connect(from: &PeerId) -> Vec<u8> {
 
 /// Reads what a device answered: the number of a status, whichever it is.
 pub(super) fn stop_status(message: &[u8]) -> Result<u64, WireError> {
-    let mut fields = Fields(message);
+    let mut fields = Fields::of(message);
     let (mut kind, mut status) = (None, None);
     while let Some((field, value)) = fields.next()? {
         match (field, value) {

@@ -25,10 +25,12 @@ use super::{
     accepting::Registry,
     control::{Command, Control, Whereabouts},
     dialing::Dialer,
+    draining::Draining,
     error::OpenError,
-    handler::{Handler, Request},
+    handler::Handler,
     notice::Notice,
-    peers::{ConnectionInfo, Peers, Usage},
+    peers::{Peers, Usage},
+    punching::Punches,
     stream::Link,
 };
 use crate::{Path, limits, path::ip_of};
@@ -48,8 +50,10 @@ pub struct Behaviour {
     peers: Peers,
     dialer: Dialer,
     /// Connections that have a handler and aren't established yet; others may still refuse them.
-    arriving: HashMap<ConnectionId, (ConnectionInfo, mpsc::UnboundedSender<Request>)>,
-    to_close: Vec<PeerId>,
+    arriving: HashMap<ConnectionId, Arc<Link>>,
+    punches: Punches,
+    draining: Draining,
+    to_close: Vec<(PeerId, CloseConnection)>,
     whereabouts: Whereabouts,
     commands: mpsc::Receiver<Command>,
     notices: mpsc::UnboundedReceiver<Notice>,
@@ -68,6 +72,8 @@ impl Behaviour {
             registry,
             dialer: Dialer::default(),
             arriving: HashMap::new(),
+            punches: Punches::default(),
+            draining: Draining::default(),
             to_close: Vec::new(),
             whereabouts: control.whereabouts(),
             commands,
@@ -96,8 +102,8 @@ impl Behaviour {
         };
         let (requests, receiver) = mpsc::unbounded_channel();
         let ip = if path.is_relayed() { None } else { ip_of(remote) };
-        let link = Link::new(peer, id, path, ip, requests.clone());
-        self.arriving.insert(id, (ConnectionInfo { id, path }, requests));
+        let link = Link::new(peer, id, path, ip, requests);
+        self.arriving.insert(id, link.clone());
         Ok(Handler::new(link, receiver, self.registry.clone(), self.limits.inbound_per_connection))
     }
 
@@ -113,9 +119,16 @@ impl Behaviour {
                     self.serve(peer, addresses);
                 }
             }
+            Command::Punch { peer, addresses, role, want } => {
+                self.punches.begin(peer, addresses, role, want);
+            }
             Command::Disconnect { peer } => {
                 self.peers.closing(peer);
-                self.to_close.push(peer);
+                self.to_close.push((peer, CloseConnection::All));
+            }
+            Command::Close { peer, connection } => {
+                self.peers.closing_one(peer, connection);
+                self.to_close.push((peer, CloseConnection::One(connection)));
             }
         }
     }
@@ -129,9 +142,12 @@ impl Behaviour {
     }
 
     fn on_established(&mut self, peer: PeerId, id: ConnectionId) {
-        let Some((info, requests)) = self.arriving.remove(&id) else { return };
-        self.peers.connected(peer, info, requests);
+        let Some(link) = self.arriving.remove(&id) else { return };
+        let info = link.info();
+        self.peers.connected(link);
         self.dialer.connected(&mut self.peers, peer, id, !info.path.is_relayed());
+        self.punches.connected(peer, info);
+        self.draining.note(&self.peers, peer);
         self.peers.dispatch(peer);
     }
 
@@ -178,6 +194,7 @@ impl NetworkBehaviour for Behaviour {
             FromSwarm::ConnectionClosed(event) => self.on_closed(event.peer_id, event.connection_id),
             FromSwarm::DialFailure(event) => {
                 self.arriving.remove(&event.connection_id);
+                self.punches.failed(event.connection_id, event.error);
                 self.dialer.failed(&mut self.peers, event.connection_id, event.error);
             }
             FromSwarm::ListenFailure(event) => {
@@ -195,11 +212,10 @@ impl NetworkBehaviour for Behaviour {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         loop {
-            if let Some(opts) = self.dialer.next() {
+            if let Some(opts) = self.dialer.next().or_else(|| self.punches.next()) {
                 return Poll::Ready(ToSwarm::Dial { opts });
             }
-            if let Some(peer_id) = self.to_close.pop() {
-                let connection = CloseConnection::All;
+            if let Some((peer_id, connection)) = self.to_close.pop() {
                 return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection });
             }
             if let Poll::Ready(Some(notice)) = self.notices.poll_recv(cx) {
@@ -208,6 +224,11 @@ impl NetworkBehaviour for Behaviour {
             }
             if let Poll::Ready(Some(command)) = self.commands.poll_recv(cx) {
                 self.execute(command);
+                continue;
+            }
+            if let Poll::Ready(drained) = self.draining.poll(&mut self.peers, cx) {
+                let close = |(peer, id)| (peer, CloseConnection::One(id));
+                self.to_close.extend(drained.into_iter().map(close));
                 continue;
             }
             if self.dialer.poll(&mut self.peers, cx).is_pending() {

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use libp2p::{Multiaddr, PeerId, StreamProtocol};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, swarm::ConnectionId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
     error::{AlreadyAccepting, OpenError, Stage},
     notice::{CallerId, Notice},
     peers::{ConnectionInfo, Snapshot, WantConnection, WantStream},
+    punching::Role,
     stream::PeerStream,
 };
 use crate::limits::EXTERNAL_ADDRESSES;
@@ -30,7 +31,9 @@ use crate::limits::EXTERNAL_ADDRESSES;
 pub(super) enum Command {
     Open { peer: PeerId, caller: CallerId, addresses: Vec<Multiaddr>, want: WantStream },
     Connect { peer: PeerId, caller: CallerId, addresses: Vec<Multiaddr>, want: WantConnection },
+    Punch { peer: PeerId, addresses: Vec<Multiaddr>, role: Role, want: WantConnection },
     Disconnect { peer: PeerId },
+    Close { peer: PeerId, connection: ConnectionId },
 }
 
 /// How far a caller's wish has come; the behaviour writes, the caller reads when time is up.
@@ -183,6 +186,30 @@ impl Control {
         });
         let timeout = OpenError::Timeout { peer, stage: Stage::Dial, after: deadline };
         connected.await.unwrap_or(Err(timeout))
+    }
+
+    /// Dials `peer` directly although it may be connected, within `deadline`: for a way beside the relayed one. Returns
+    /// the direct connection, whoever made it. Cancel-safe.
+    pub async fn punch(
+        &self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        role: Role,
+        deadline: Duration,
+    ) -> Result<ConnectionInfo, OpenError> {
+        let connected = tokio::time::timeout(deadline, async {
+            let (want, answer) = oneshot::channel();
+            let command = Command::Punch { peer, addresses, role, want };
+            self.commands.send(command).await.map_err(|_| OpenError::Stopped)?;
+            answer.await.unwrap_or(Err(OpenError::Closed { peer, source: None }))
+        });
+        connected.await.unwrap_or(Err(OpenError::Timeout { peer, stage: Stage::Dial, after: deadline }))
+    }
+
+    /// Closes one connection to `peer`; its streams end with an error. Returns when that has begun.
+    pub async fn close(&self, peer: PeerId, connection: ConnectionId) {
+        // A behaviour that is gone has closed its connections.
+        let _ = self.commands.send(Command::Close { peer, connection }).await;
     }
 
     /// Closes every connection to `peer`; its streams end with an error. Returns when that has begun.

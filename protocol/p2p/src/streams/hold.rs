@@ -81,6 +81,40 @@ impl Hold {
     }
 }
 
+/// Names one connection without keeping it.
+#[derive(Debug, Clone)]
+pub struct Tether(Arc<Link>);
+
+impl Tether {
+    pub(super) fn new(link: Arc<Link>) -> Self {
+        Self(link)
+    }
+
+    /// The connection.
+    pub fn connection(&self) -> ConnectionId {
+        self.0.connection
+    }
+
+    /// Who is at its other end.
+    pub fn peer(&self) -> PeerId {
+        self.0.peer
+    }
+
+    /// Keeps the connection from now on; `None` if it is over.
+    pub fn hold(&self) -> Option<Hold> {
+        let hold = Hold::new(self.0.clone());
+        (!self.0.is_dead()).then_some(hold)
+    }
+
+    /// Waits until the connection is over. Cancel-safe.
+    pub async fn over(&self) {
+        let over = self.0.over.notified();
+        if !self.0.is_dead() {
+            over.await;
+        }
+    }
+}
+
 impl Drop for Hold {
     fn drop(&mut self) {
         self.0.holds.fetch_sub(1, Ordering::AcqRel);

@@ -5,6 +5,8 @@
 //! | `behaviour` | libp2p's side: commands in, dials and closes out, counting |
 //! | `peers` | who is connected, who waits, and the limits |
 //! | `dialing` | reaching a peer: one dial for all who ask, relays before circuits |
+//! | `punching` | a direct way beside a relayed one |
+//! | `draining` | relayed connections that are needless beside a direct one |
 //! | `handler` | one connection: negotiating, delivering |
 //! | `accepting` | the protocols accepted here and their queues |
 //! | `control` | the handle for everybody else |
@@ -19,11 +21,13 @@ mod accepting;
 mod behaviour;
 mod control;
 mod dialing;
+mod draining;
 mod error;
 mod handler;
 mod hold;
 mod notice;
 mod peers;
+mod punching;
 mod stream;
 
 pub use accepting::Incoming;
@@ -31,9 +35,10 @@ pub use behaviour::{Behaviour, NamelessRelay};
 pub use control::Control;
 pub use error::{AlreadyAccepting, Attempt, DialFailures, OpenError, Stage};
 pub use handler::{Accept, Handler, Protocols, Request};
-pub use hold::Hold;
+pub use hold::{Hold, Tether};
 pub use libp2p::swarm::ConnectionId;
 pub use peers::{ConnectionInfo, Usage};
+pub use punching::Role;
 pub use stream::PeerStream;
 
 use crate::limits;

@@ -19,7 +19,7 @@ use super::{
     error::{OpenError, Stage},
     handler::Request,
     notice::{CallerId, Notice},
-    stream::{Outbound, PeerStream, Place},
+    stream::{Link, Outbound, PeerStream, Place},
 };
 use crate::Path;
 
@@ -39,7 +39,7 @@ pub(super) type Snapshot = Arc<RwLock<HashMap<PeerId, Arc<[ConnectionInfo]>>>>;
 #[derive(Debug)]
 struct Connection {
     info: ConnectionInfo,
-    requests: mpsc::UnboundedSender<Request>,
+    link: Arc<Link>,
     /// Streams handed to its handler and not yet agreed on.
     opening: usize,
     /// Streams agreed on and not yet dropped.
@@ -254,17 +254,13 @@ impl Peers {
     }
 
     /// Adds an established connection.
-    pub(super) fn connected(
-        &mut self,
-        peer: PeerId,
-        info: ConnectionInfo,
-        requests: mpsc::UnboundedSender<Request>,
-    ) {
+    pub(super) fn connected(&mut self, link: Arc<Link>) {
+        let (peer, info) = (link.peer, link.info());
         let entry = self.peers.entry(peer).or_default();
         entry.streams_wanted.values().for_each(|want| want.progress.reached(Stage::Queue));
         let connections = &mut entry.connections;
         let at = connections.partition_point(|other| other.info.path.rank() < info.path.rank());
-        connections.insert(at, Connection { info, requests, opening: 0, open: 0, closing: false });
+        connections.insert(at, Connection { info, link, opening: 0, open: 0, closing: false });
         self.publish(peer);
     }
 
@@ -283,6 +279,32 @@ impl Peers {
             entry.connections.iter_mut().for_each(|connection| connection.closing = true);
             self.publish(peer);
         }
+    }
+
+    /// Stops opening streams on one connection.
+    pub(super) fn closing_one(&mut self, peer: PeerId, connection: ConnectionId) {
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        if let Some(found) = entry.connections.iter_mut().find(|found| found.info.id == connection) {
+            found.closing = true;
+            self.publish(peer);
+        }
+    }
+
+    /// Whether there is a relayed connection to `peer` beside a direct one.
+    pub(super) fn has_both_kinds(&self, peer: &PeerId) -> bool {
+        let relayed = |found: &Connection| !found.closing && found.info.path.is_relayed();
+        self.is_connected_directly(peer)
+            && self.peers.get(peer).is_some_and(|entry| entry.connections.iter().any(relayed))
+    }
+
+    /// The relayed connections to `peer` on which nothing runs.
+    pub(super) fn needless(&self, peer: &PeerId) -> Vec<ConnectionId> {
+        let Some(entry) = self.peers.get(peer) else { return Vec::new() };
+        let is_needless = |found: &&Connection| {
+            let is_used = found.opening + found.open > 0 || found.link.has_inbound() || found.link.is_held();
+            !found.closing && found.info.path.is_relayed() && !is_used
+        };
+        entry.connections.iter().filter(is_needless).map(|found| found.info.id).collect()
     }
 
     /// Shows callers the connections of `peer` as they are now.
@@ -332,7 +354,7 @@ fn hand_over(
     progress.reached(Stage::Negotiate);
     let place = Place::Outbound(Outbound::new(peer, connection.info.id, notices.clone()));
     connection.opening += 1;
-    match connection.requests.send(Request { protocol, deadline, reply, place }) {
+    match connection.link.requests.send(Request { protocol, deadline, reply, place }) {
         Ok(()) => Ok(()),
         Err(mpsc::error::SendError(Request { protocol, deadline, reply, place })) => {
             // Its handler is gone; the swarm will say so. Dropping the place gives back the count.

@@ -22,7 +22,12 @@ use libp2p::{
 };
 use tokio::sync::{Notify, mpsc};
 
-use super::{handler::Request, hold::Hold, notice::Notice};
+use super::peers::ConnectionInfo;
+use super::{
+    handler::Request,
+    hold::{Hold, Tether},
+    notice::Notice,
+};
 use crate::Path;
 
 /// What every stream of one connection shares with the connection's handler.
@@ -114,6 +119,16 @@ impl Link {
         drop(asking);
         self.handler.wake();
         Poll::Pending
+    }
+
+    /// Whether a stream that the peer opened lives.
+    pub(super) fn has_inbound(&self) -> bool {
+        self.inbound.load(Ordering::Relaxed) > 0
+    }
+
+    /// What callers see of the connection.
+    pub(super) fn info(&self) -> ConnectionInfo {
+        ConnectionInfo { id: self.connection, path: self.path }
     }
 
     /// Whether somebody wants the connection kept.
@@ -255,6 +270,11 @@ impl PeerStream {
     /// Keeps this stream's connection, also when nothing runs on it.
     pub fn hold(&self) -> Hold {
         Hold::new(self.link.clone())
+    }
+
+    /// Names this stream's connection, without keeping it.
+    pub fn tether(&self) -> Tether {
+        Tether::new(self.link.clone())
     }
 
     /// Finds out what the end of the peer's bytes means.

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::streams::{Limits, peers::ConnectionInfo};
+use crate::streams::{Limits, stream::Link};
 use libp2p::multiaddr::Protocol;
 use tokio::sync::mpsc;
 
@@ -66,8 +66,8 @@ impl Bench {
         self.next += 1;
         let id = ConnectionId::new_unchecked(self.next);
         let (requests, _) = mpsc::unbounded_channel();
-        let path = Path::Direct { transport: crate::Transport::Tcp };
-        self.peers.connected(peer, ConnectionInfo { id, path }, requests);
+        let path = Path::Direct { transport: Transport::Tcp };
+        self.peers.connected(Link::new(peer, id, path, None, requests));
         self.dialer.connected(&mut self.peers, peer, id, true);
     }
 }

@@ -9,12 +9,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     super::{
-        ConnectionInfo, Limits, OpenError, PeerStream, Usage,
+        Limits, OpenError, PeerStream, Usage,
         control::Progress,
         handler::Request,
         notice::{CallerId, Notice},
         peers::{Peers, Snapshot, WantStream},
-        stream::{Outbound, Place},
+        stream::{Link, Outbound, Place},
     },
     host::{ECHO, peer},
 };
@@ -95,7 +95,7 @@ impl World {
                 let id = ConnectionId::new_unchecked(self.next);
                 let (sender, requests) = mpsc::unbounded_channel();
                 self.wires.push(Wire { id, requests });
-                self.peers.connected(to, ConnectionInfo { id, path }, sender);
+                self.peers.connected(Link::new(to, id, path, None, sender));
                 self.peers.dispatch(to);
             }
             Action::Disconnect(at) if at < self.wires.len() => {

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod counting;
+#[cfg(feature = "quic")]
+mod direct;
 mod ends;
 pub(crate) mod host;
 mod limits;
