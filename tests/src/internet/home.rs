@@ -18,7 +18,7 @@ pub enum Gateway {
     Open,
     /// Public addresses, and nothing comes in that wasn't asked for.
     Firewalled,
-    /// One public IPv4 address for all: ports are kept where they are free, and nothing comes in that wasn't asked for.
+    /// One public IPv4 address for all, and no IPv6: ports are kept where they are free, and nothing comes in that wasn't asked for.
     Moderate,
     /// The same with another random port for each connection, so that nobody can tell where the device will be seen.
     Strict,
@@ -88,34 +88,45 @@ impl Home {
         }
         sysctl(Some(edge), "ipv4/ip_forward", "1")?;
         sysctl(Some(edge), "ipv6/conf/all/forwarding", "1")?;
-        let (wan, wan6) = (self.wan(0), self.wan6());
+        let wan = self.wan(0);
         commands = vec![
             "link set lo up".to_owned(),
             "link set wan up".to_owned(),
             "link set lan up".to_owned(),
             format!("address add {}/24 dev lan", self.lan(1)),
-            format!("address add {}/64 dev lan nodad", self.lan6(1)),
             format!("address add {wan}/24 dev wan"),
-            format!("address add {wan6}/64 dev wan nodad"),
             format!("route add default via {}", super::host(1)),
-            format!("route add default via {}", super::host6(1)),
         ];
         ip(Some(edge), &commands)?;
         commands = vec![
             "link set lo up".to_owned(),
             "link set eth0 up".to_owned(),
             format!("address add {}/24 dev eth0", self.lan(2)),
-            format!("address add {}/64 dev eth0 nodad", self.lan6(2)),
             format!("route add default via {}", self.lan(1)),
-            format!("route add default via {}", self.lan6(1)),
         ];
         ip(Some(inside), &commands)?;
-        // What isn't translated is routed; an IPv6 network always is.
-        commands = vec![format!("route add {}/64 via {wan6}", self.lan6(0))];
-        if !self.gateway.translates() {
-            commands.push(format!("route add {}/24 via {wan}", self.lan(0)));
-        }
-        ip(None, &commands)
+        if self.gateway.translates() { Ok(()) } else { self.wire_routed() }
+    }
+
+    /// What isn't translated is routed, and has IPv6.
+    fn wire_routed(&self) -> anyhow::Result<()> {
+        let wan6 = self.wan6();
+        let edge = [
+            format!("address add {}/64 dev lan nodad", self.lan6(1)),
+            format!("address add {wan6}/64 dev wan nodad"),
+            format!("route add default via {}", super::host6(1)),
+        ];
+        ip(Some(&self.edge), &edge)?;
+        let inside = [
+            format!("address add {}/64 dev eth0 nodad", self.lan6(2)),
+            format!("route add default via {}", self.lan6(1)),
+        ];
+        ip(Some(&self.inside), &inside)?;
+        let outside = [
+            format!("route add {}/64 via {wan6}", self.lan6(0)),
+            format!("route add {}/24 via {}", self.lan(0), self.wan(0)),
+        ];
+        ip(None, &outside)
     }
 
     /// An address of the home's own network; the gateway is 1, the device 2.

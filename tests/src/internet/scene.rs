@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 use windlass_protocol::{B256, keccak256};
 use windlass_testnet::network::Testnet;
 
-/// How long one attempt at a page may take.
+/// How long one attempt at a page may take, unless it is tried again.
 const ATTEMPT: Duration = Duration::from_secs(10);
+/// How long one of many may take: what hangs on a dead connection is given up, as a person would.
+const ONE_OF_MANY: Duration = Duration::from_secs(2);
 
 /// The network, the homes and the devices in them.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub struct Scene {
     /// May open it.
     pub b: Resident,
     site: Running,
+    /// Where the page is, in the first device's home.
+    page_at: Option<String>,
     publish: Option<Running>,
 }
 
@@ -64,7 +68,7 @@ impl Scene {
         story.grant(&publisher, &caller).await?;
         let site = Running::start(a.command(program("site")?), "the site".to_owned())?;
         let (a, b) = (Resident { actor: publisher, home: a }, Resident { actor: caller, home: b });
-        Ok(Self { internet, story, a, b, site, publish: None })
+        Ok(Self { internet, story, a, b, site, page_at: None, publish: None })
     }
 
     /// The first device publishes the page; returns through how many relays once it is reachable through so many.
@@ -74,13 +78,18 @@ impl Scene {
 
     /// The same with more arguments.
     pub async fn publish_with(&mut self, relays: usize, arguments: &[&str]) -> anyhow::Result<usize> {
-        let site = self.site.event(SOON, |event| event["address"].is_string()).await?;
-        let to = site["address"].as_str().context("no address")?;
-        let mut words = vec!["publish", "--service", SERVICE, "--to", to];
+        let to = match self.page_at.take() {
+            Some(known) => known,
+            None => {
+                let site = self.site.event(SOON, |event| event["address"].is_string()).await?;
+                site["address"].as_str().context("no address")?.to_owned()
+            }
+        };
+        let mut words = vec!["publish", "--service", SERVICE, "--to", &to];
         words.extend(arguments);
         let mut running = self.a.windlass().start(&words)?;
         let event = running.event(SOON, |event| count(event) >= relays).await?;
-        self.publish = Some(running);
+        (self.publish, self.page_at) = (Some(running), Some(to));
         Ok(count(&event))
     }
 
@@ -107,8 +116,12 @@ impl Scene {
 
     /// Fetches the page through a forward, once, and says how long that took.
     pub async fn page(&self, forward: &Forward) -> anyhow::Result<Duration> {
+        self.page_once(forward, ATTEMPT).await
+    }
+
+    async fn page_once(&self, forward: &Forward, within: Duration) -> anyhow::Result<Duration> {
         let since = Instant::now();
-        let page = self.b.home.curl(&format!("http://{}/", forward.address), ATTEMPT, &[]).await?;
+        let page = self.b.home.curl(&format!("http://{}/", forward.address), within, &[]).await?;
         ensure!(page == PAGE.as_bytes(), "the page came back as {:?}", String::from_utf8_lossy(&page));
         Ok(since.elapsed())
     }
@@ -117,7 +130,7 @@ impl Scene {
     pub async fn page_within(&self, forward: &Forward, within: Duration) -> anyhow::Result<Duration> {
         let since = Instant::now();
         loop {
-            match self.page(forward).await {
+            match self.page_once(forward, ONE_OF_MANY).await {
                 Ok(_) => return Ok(since.elapsed()),
                 Err(error) if since.elapsed() > within => return Err(error.context("not reached in time")),
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -132,6 +145,33 @@ impl Scene {
         let file = self.b.home.curl(&url, Duration::from_secs(120), &[]).await?;
         ensure!(file.len() == bytes, "{} of {bytes} bytes came", file.len());
         Ok((keccak256(&file), bytes as f64 / since.elapsed().as_secs_f64()))
+    }
+
+    /// Opens streams until one takes a path that begins like this; that path, and how long it took from the first.
+    pub async fn path_becomes(
+        &self,
+        forward: &mut Forward,
+        beginning: &str,
+        within: Duration,
+    ) -> anyhow::Result<(String, Duration)> {
+        let since = Instant::now();
+        loop {
+            let path = self.path(forward).await?;
+            if path.starts_with(beginning) {
+                return Ok((path, since.elapsed()));
+            }
+            ensure!(since.elapsed() < within, "after {within:?} streams still go {path}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Both ends anew, as new processes; the first one publishes through so many relays.
+    pub async fn again(&mut self, relays: usize) -> anyhow::Result<Forward> {
+        if let Some(publish) = self.publish.take() {
+            publish.kill().await?;
+        }
+        self.publish(relays).await?;
+        self.forward().await
     }
 
     /// How the next stream of this forward goes, as it says: fetches the page and reads the event.

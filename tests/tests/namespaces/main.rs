@@ -4,7 +4,9 @@
 
 #![allow(missing_docs)]
 
+mod direct;
 mod gateways;
+mod moves;
 mod relayed;
 mod roads;
 mod sieges;

@@ -40,7 +40,8 @@ fn where_udp_is_blocked_everything_goes_over_tcp_and_a_relay() -> anyhow::Result
 #[test]
 fn when_a_relay_is_killed_the_next_stream_takes_another_within_a_second() -> anyhow::Result<()> {
     apart(&when_a_relay_is_killed_the_next_stream_takes_another_within_a_second, async |internet| {
-        let (a, b) = (internet.home(Gateway::Moderate)?, internet.home(Gateway::Moderate)?);
+        // No other way than relays.
+        let (a, b) = (internet.home(Gateway::Strict)?, internet.home(Gateway::Strict)?);
         let mut scene = Scene::build(internet, 3, a, b).await?;
         scene.publish(3).await?;
         let mut forward = scene.forward().await?;

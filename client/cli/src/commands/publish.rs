@@ -14,8 +14,8 @@ use std::fmt;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use windlass_client::{
-    Client, DatagramPublication, Datagrams, Listed, Mode, PeerId, Policy, Publication, PublishError, Service,
-    Stream,
+    Client, DatagramPublication, Datagrams, Events, Listed, Mode, PeerId, Policy, Publication, PublishError,
+    Service, Stream,
 };
 use windlass_protocol::authorise::DEFAULT_MAX_AGE;
 
@@ -68,6 +68,12 @@ enum Event {
         peer: String,
         path: String,
     },
+    /// A caller is let in and can't be reached directly.
+    StaysRelayed {
+        peer: String,
+        attempts: u32,
+        why: String,
+    },
     Ended {
         stream: u64,
         #[serde(flatten)]
@@ -95,6 +101,9 @@ impl fmt::Display for Event {
             }
             Self::Relays { relays } => write!(f, "now through {}", relays.join(", ")),
             Self::Opened { stream, peer, path } => write!(f, "stream {stream} opened by {peer}, {path}"),
+            Self::StaysRelayed { peer, attempts, why } => {
+                write!(f, "{peer} stays relayed after {attempts} attempts at a direct way: {why}")
+            }
             Self::Ended { stream, end } => write!(f, "stream {stream} {end}"),
             Self::LocalFailed { stream, peer, reason } => {
                 write!(f, "stream {stream} of {peer}: the local service can't be reached: {reason}")
@@ -213,7 +222,7 @@ pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), Failur
             spoken(context.max_age().unwrap_or(DEFAULT_MAX_AGE))
         ));
     }
-    let served = serve(context, &mut publication, &arguments.to).await;
+    let served = serve(context, &mut publication, client.events(), &arguments.to).await;
     drop(publication);
     client.shutdown().await;
     served
@@ -234,7 +243,12 @@ fn shown(relays: &[PeerId]) -> Vec<String> {
 }
 
 /// Serves streams until the client ends or nobody reads our output.
-async fn serve(context: &Context, publication: &mut Published, to: &Local) -> Result<(), Failure> {
+async fn serve(
+    context: &Context,
+    publication: &mut Published,
+    mut told: Events,
+    to: &Local,
+) -> Result<(), Failure> {
     let mut streams: JoinSet<Event> = JoinSet::new();
     let mut count = 0;
     let mut relays = publication.relays();
@@ -253,6 +267,11 @@ async fn serve(context: &Context, publication: &mut Published, to: &Local) -> Re
                 if now != relays {
                     context.output.print(&Event::Relays { relays: shown(&now) })?;
                     relays = now;
+                }
+            }
+            Some(event) = told.next() => {
+                if let windlass_client::Event::StaysRelayed { peer, attempts, why } = event {
+                    context.output.print(&Event::StaysRelayed { peer: peer.to_string(), attempts, why })?;
                 }
             }
             Some(ended) = streams.join_next() => {

@@ -73,7 +73,12 @@ impl Site {
         ensure!(copied.success(), "can't copy {}", fixture.display());
         let port = TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port();
         let publisher = publisher(&folder)?;
-        let contact = Contact { spec: folder.join("chain.spec"), publisher, node: String::new() };
+        // The fixture's own spec is older than anybody may trust by now.
+        let spec = folder.join("renewed.spec");
+        renew(&folder, &publisher, &spec).await?;
+        // The fixture may be older than the release: what a mirror knows of its spec changes, the chain doesn't.
+        std::fs::remove_dir_all(folder.join("node-1"))?;
+        let contact = Contact { spec, publisher, node: String::new() };
         let mut site = Self { folder, chain: None, node: None, contact, admin: String::new(), port };
         let state = format!("--state={}", site.folder.join("chain").display());
         let chain = ["chain", "--json", "--stdin-guard", "--port=0", "--finality=immediate", "--heartbeat=5"];
@@ -91,7 +96,7 @@ impl Site {
             "data_dir = \"node-1\"".to_owned(),
             "key_file = \"keys/node-1.json\"".to_owned(),
             "passphrase_file = \"passphrase\"".to_owned(),
-            "spec_file = \"chain.spec\"".to_owned(),
+            "spec_file = \"renewed.spec\"".to_owned(),
             format!("publisher = \"{}\"", self.contact.publisher),
             format!("providers = [\"{rpc}\"]"),
             format!("listen = [\"/ip4/127.0.0.1/tcp/{}\"]", self.port),
@@ -158,6 +163,20 @@ impl Drop for Site {
         (self.node, self.chain) = (None, None);
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Signs the spec anew, dated today, with the same committee.
+async fn renew(folder: &Path, publisher: &str, out: &Path) -> Result<()> {
+    let old = verify_spec(&std::fs::read(folder.join("chain.spec"))?, publisher.parse()?)?;
+    let committee: Vec<String> = old.committee.iter().map(ToString::to_string).collect();
+    let mut command = Command::new(program()?);
+    command.args(["cli", "--json", "--profile"]).arg(folder.join("windlass.toml")).args(["chain", "renew"]);
+    command.args(["--committee", &committee.join(",")]).arg("--spec").arg(folder.join("chain.spec"));
+    command.arg("--key").arg(folder.join("keys/operator.json"));
+    command.arg("--passphrase-file").arg(folder.join("passphrase")).arg("--out").arg(out);
+    let output = command.stdin(Stdio::null()).output().await?;
+    ensure!(output.status.success(), "renewing the spec: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
 }
 
 /// Who signed the fixture's spec, as its profile says.
