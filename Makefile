@@ -86,6 +86,7 @@ verification: build ## docs/verification.md names only tests and commands that e
 soak: build peers ## properties over many more cases, contracts fuzzed for long, each of their rules deleted; takes hours
 	PROPTEST_CASES=20000 WINDLASS_EVERY_BYTE=1 WINDLASS_KILLS=200 WINDLASS_HISTORIES=200 $(CARGO) test --locked --workspace
 	WINDLASS_STEPS=1000000 $(CARGO) test --locked --workspace --lib random_histories_leave
+	WINDLASS_MUTATIONS=2000000 $(CARGO) test --locked --workspace --test targets
 	WINDLASS_KILLS=1000 $(CARGO) test --locked --workspace --test process killed_at_any_moment
 	contracts/check.sh --soak
 

@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::fs;
 use tokio::io::{AsyncWriteExt, copy, split};
-use windlass_client::{Client, Multiaddr, Policy, SecretKey, Service, verify_spec};
+use windlass_client::{Client, Limits, Multiaddr, Policy, SecretKey, Service, verify_spec};
 
 fn main() -> Result<(), Box<dyn Error>> {
     // One thread for everything: no pool whose stacks an idle device would pay for.
@@ -20,7 +20,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     };
     let spec = verify_spec(&fs::read(spec)?, publisher.parse()?)?;
     let nodes = nodes.iter().map(|node| node.parse()).collect::<Result<Vec<Multiaddr>, _>>()?;
-    let client = Client::builder(spec, read_key(key)?).nodes(nodes).start().await?;
+    let client =
+        Client::builder(spec, read_key(key)?).nodes(nodes).limits(Limits::embedded()).start().await?;
     let mut publication = client.publish(Service::Stream(port.parse()?), Policy::default()).await?;
     println!("size      {} KiB", fs::metadata(std::env::current_exe()?)?.len() / 1024);
     println!("reachable through {} nodes", publication.relays().len());

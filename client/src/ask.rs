@@ -33,6 +33,17 @@ use windlass_protocol::{
     wire,
 };
 
+/// Where an answer comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A node proved all of it just now.
+    Asked,
+    /// It was proven before; a node proved just now, under a newer head, that nothing in the registry changed since.
+    Revalidated,
+    /// It was proven before, is fresh enough, and nobody was asked.
+    Kept,
+}
+
 /// Under which head something was proven, by whom, and what it took.
 #[derive(Debug, Clone)]
 pub struct Provenance {
@@ -52,7 +63,9 @@ pub struct Provenance {
     pub epoch: u32,
     /// The hash of the chain spec that all this was checked under, and its version.
     pub spec: (B256, u64),
-    /// Bytes of the answer.
+    /// Whether it was asked for just now, or proven before.
+    pub source: Source,
+    /// Bytes of the answer; none where nobody was asked.
     pub bytes: usize,
     /// How long the answer took, refused nodes included.
     pub took: Duration,
@@ -258,6 +271,7 @@ impl Asker {
             threshold: proof.grounds.threshold(),
             epoch: spec.epoch_at(head.header().timestamp),
             spec: (spec.hash(), spec.version),
+            source: Source::Asked,
             bytes: proof.bytes,
             took,
             node: node.peer,

@@ -8,7 +8,7 @@ use crate::{
     events::Teller,
     guard::Guard,
     heads::{HeadStore, Heads, HighestHead, MemoryHeadStore, Walked},
-    limits::{CLOCK_SLACK, DEV_CLOCK, HEDGE_AFTER, LISTEN_WITHIN},
+    limits::{CLOCK_SLACK, DEV_CLOCK, HEDGE_AFTER, LISTEN_WITHIN, Limits},
     network::{Network, Outlook},
     pool::{NodeError, NodePool},
     publish::Book,
@@ -46,6 +46,16 @@ pub enum StartError {
     /// Direct connections were asked for and nothing can be listened at.
     #[error("can't listen for direct connections: {0}")]
     Listen(String),
+    /// A limit of none, or beyond what there may be.
+    #[error("the limit {name} is {value}; it is from 1 to {most}")]
+    Limit {
+        /// Which.
+        name: &'static str,
+        /// What was asked for.
+        value: usize,
+        /// The most there may be.
+        most: usize,
+    },
     /// Evidence would count for no time, or for longer than anyone may rely on it.
     #[error("max_age is {0} s; it is from 1 to {OFFLINE_MAX_AGE}")]
     MaxAge(u64),
@@ -80,6 +90,7 @@ pub struct Builder {
     heads: Arc<dyn HeadStore>,
     clock: Arc<dyn Clock>,
     anchor: Option<KeyAddress>,
+    limits: Limits,
 }
 
 impl Builder {
@@ -97,6 +108,7 @@ impl Builder {
             heads: Arc::new(MemoryHeadStore::default()),
             clock: Arc::new(SystemClock),
             anchor: None,
+            limits: Limits::default(),
         }
     }
 
@@ -162,6 +174,13 @@ impl Builder {
         self
     }
 
+    /// How much this client may hold at a time. Default: what a device with an operating system has to spare;
+    /// [`Limits::embedded`] for smaller ones.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// Where the time comes from; [`crate::NoClock`] where there is none. Default: the machine's clock.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -172,6 +191,9 @@ impl Builder {
     pub async fn start(self) -> Result<Client, StartError> {
         if !(1..=OFFLINE_MAX_AGE).contains(&self.max_age) {
             return Err(StartError::MaxAge(self.max_age));
+        }
+        if let Some((name, value, most)) = self.limits.impossible() {
+            return Err(StartError::Limit { name, value, most });
         }
         let teller = Teller::default();
         let pool = Arc::new(NodePool::new(self.nodes, teller.clone())?);
@@ -198,13 +220,14 @@ impl Builder {
         // A development chain may be dated ahead of everybody's clock.
         let made = if spec.dev { spec.date.min(DEV_CLOCK) } else { spec.date };
         let time = Arc::new(Timekeeper::new(self.clock, made.saturating_sub(CLOCK_SLACK)));
-        let guard = Guard::new(time.clone(), teller.clone());
+        let guard = Guard::new(time.clone(), teller.clone(), self.limits.live_streams);
+        let verifier = Arc::new(Verifier::new(spec, time, walked));
         let asker = Arc::new(Asker {
             control: control.clone(),
             pool,
             heads: Arc::new(Heads::new(highest)),
             guard: guard.clone(),
-            verifier: Arc::new(Verifier::new(spec, time, walked)),
+            verifier: verifier.clone(),
             walking: Default::default(),
             renewing: Default::default(),
             store: self.heads.clone(),
@@ -216,9 +239,9 @@ impl Builder {
         });
         let core = Arc::new(Core {
             asker,
-            warm: Arc::new(Warm::new(guard.clone(), self.max_age)),
+            warm: Arc::new(Warm::new(guard.clone(), verifier, self.max_age, self.limits.kept_answers)),
             guard,
-            book: Book::new(),
+            book: Book::new(self.limits.publications),
             network,
             // What it listens at is named in routes only if it opted in.
             reach: Reach::new(if self.direct { direct.clone() } else { watch::channel(Vec::new()).1 }),
@@ -228,6 +251,7 @@ impl Builder {
             own: self.device.unwrap_or_else(|| self.key.address().as_first_key()),
             key: self.key,
             direct: self.direct,
+            limits: self.limits,
         });
         let mut tasks = start_tasks(&core, &control, self.heads, &stop);
         tasks.spawn(network_task);

@@ -10,12 +10,12 @@ use crate::{
     guard::{Guard, Known, Own},
     heads::{self, HeadStore, Walked},
     interfaces, keep,
-    limits::{INBOUND_QUEUE, PUBLISH_DEADLINE, PUNCHES, RESERVATIONS, SHUTDOWN, WATCHED_NODES},
+    limits::{INBOUND_QUEUE, Limits, PUBLISH_DEADLINE, PUNCHES, SHUTDOWN},
     network::Network,
     open::{self, OpenError},
     publish::{self, Book, Publication, PublishError},
     reach::{self, Reach},
-    resolve::{ResolveError, Resolved},
+    resolve::{self, ResolveError, Resolved},
     stream::Stream,
     warm::Warm,
     watch,
@@ -58,10 +58,10 @@ pub(crate) fn start_tasks(
         stop.clone(),
     ));
     tasks.spawn(keep::keep(asker.clone(), core.warm.clone(), stop.clone()));
-    for _ in 0..WATCHED_NODES.min(asker.pool.len()) {
+    for _ in 0..core.limits.watched_nodes.min(asker.pool.len()) {
         tasks.spawn(watch::seat(core.clone(), stop.clone()));
     }
-    for _ in 0..RESERVATIONS.min(asker.pool.len()) {
+    for _ in 0..core.limits.reservations.min(asker.pool.len()) {
         tasks.spawn(reach::seat(core.clone(), stop.clone()));
     }
     tasks.spawn(reach::herald(core.clone(), stop.clone()));
@@ -94,6 +94,7 @@ pub(crate) struct Core {
     pub(crate) own: DeviceId,
     pub(crate) key: SecretKey,
     pub(crate) direct: bool,
+    pub(crate) limits: Limits,
 }
 
 impl Core {
@@ -132,6 +133,13 @@ impl Client {
         self.core.asker.verifier.spec()
     }
 
+    /// Asks the nodes now for a newer version of the chain spec, whether or not the present one is too old; true if one was
+    /// adopted. Looks at most once in 10 s. Cancel-safe.
+    pub async fn renew_spec(&self) -> Result<bool, AskError> {
+        self.core.asker.warm_up().await?;
+        Ok(self.core.asker.renew().await)
+    }
+
     /// The latest committee known, and the epochs it is known to be in office for: as far as the answers so far led.
     pub fn committee(&self) -> Walked {
         self.core.asker.verifier.walked()
@@ -154,9 +162,16 @@ impl Client {
         self.core.asker.vouched().await.map(|bundle| *bundle.head())
     }
 
-    /// Finds a device: its proven record, and the route it signed. Takes at most 13 s; cancel-safe.
+    /// Finds a device: its proven record, and the route it signed. What was proven before answers without a question while
+    /// it is fresh, for half of max_age, and nothing newer is known; and after one for the newest head, where the
+    /// registry's storage root held. Takes at most 13 s, twice that where a newer chain spec is needed first; cancel-safe.
     pub async fn resolve(&self, target: &Target) -> Result<Resolved, ResolveError> {
-        self.core.asker.resolve(target).await
+        resolve::resolve(&self.core, target).await
+    }
+
+    /// Forgets what was proven for earlier questions: the next ones are asked anew.
+    pub fn forget(&self) {
+        self.core.warm.clear();
     }
 
     /// What is proven of a device and still counts, without asking anybody; `None` if that is not enough. Never blocks.
@@ -164,10 +179,19 @@ impl Client {
         self.core.guard.known(target, self.core.asker.max_age)
     }
 
-    /// Has nodes prove what these questions lead to, all under one head. At most 16 questions and 24 slots
-    /// fit one answer: a larger one is declined by every node. Cancel-safe.
+    /// Has nodes prove what these questions lead to, all under one head; none asks for the newest head alone. At most 16
+    /// questions and 24 slots fit one answer: a larger one is declined by every node. The same questions again are
+    /// answered from what was proven, as in [`Client::resolve`]. Cancel-safe.
     pub async fn ask(&self, questions: Vec<Question>) -> Result<Answer, AskError> {
-        self.core.asker.ask(questions, |_, _| Ok(())).await.map(|((), answer)| answer)
+        if questions.is_empty() {
+            return self.core.asker.ask(questions, |_, _| Ok(())).await.map(|((), answer)| answer);
+        }
+        if let Some((_, answer)) = self.core.proven_before(&questions).await? {
+            return Ok(answer);
+        }
+        let ((), answer) = self.core.asker.ask(questions.clone(), |_, _| Ok(())).await?;
+        self.core.warm.keep(&questions, None, answer.clone(), false);
+        Ok(answer)
     }
 
     /// Opens a service on a device: by the time it returns both ends have proven who they are and that they

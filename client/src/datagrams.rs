@@ -83,20 +83,23 @@ impl Datagrams {
             return Err(SendError::Length(length));
         }
         let mut outgoing = self.lock();
-        if !outgoing.has_room(length) {
+        // A waker of ours would be in the way of whoever waits: they are told to go on with what doesn't leave at once.
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut left = self.poll_drain(&mut cx, &mut outgoing);
+        let room = outgoing.has_room(length);
+        if room {
+            outgoing.queue.push_back(datagram.into());
+            outgoing.bytes += length;
+            left = self.poll_drain(&mut cx, &mut outgoing);
+        } else if !matches!(left, Poll::Ready(Err(_))) {
             outgoing.dropped += 1;
-            return Ok(Sent::Dropped);
         }
-        outgoing.queue.push_back(datagram.into());
-        outgoing.bytes += length;
-        // Whoever waits is told to go on with what doesn't leave at once: a waker of ours would be in the way of theirs.
-        let left = self.poll_drain(&mut Context::from_waker(Waker::noop()), &mut outgoing);
         let waiting = if left.is_pending() { outgoing.waiting.take() } else { None };
         drop(outgoing);
         waiting.into_iter().for_each(Waker::wake);
         match left {
             Poll::Ready(Err(error)) => Err(SendError::Ended(error)),
-            _ => Ok(Sent::Queued),
+            _ => Ok(if room { Sent::Queued } else { Sent::Dropped }),
         }
     }
 

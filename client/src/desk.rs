@@ -3,7 +3,7 @@
 //! A stream costs whoever opens it next to nothing, and peer ids are free, so places can't be rationed by peer alone:
 //! when there is none left, one that hasn't said anything yet makes room. What has been heard is judged to the end.
 
-use crate::limits::{JUDGING, JUDGING_PER_PEER};
+use crate::limits::JUDGING_PER_PEER;
 use libp2p::PeerId;
 use std::{
     collections::HashMap,
@@ -37,8 +37,9 @@ struct Place {
 }
 
 /// See the module.
-#[derive(Default)]
 pub(crate) struct Desk {
+    /// How many places there are, and how many of them a peer may hold that has said nothing.
+    most: (usize, usize),
     tasks: JoinSet<()>,
     places: HashMap<Id, Place>,
     next: u64,
@@ -51,9 +52,15 @@ struct Silent {
 }
 
 impl Desk {
+    /// With so many places.
+    pub(crate) fn new(places: usize) -> Self {
+        let per_peer = JUDGING_PER_PEER.min(places.div_ceil(4));
+        Self { most: (places, per_peer), tasks: JoinSet::new(), places: HashMap::new(), next: 0 }
+    }
+
     /// Whether another stream can be taken: while one is silent, it makes room.
     pub(crate) fn has_room(&self) -> bool {
-        self.places.len() < JUDGING || self.places.values().any(|place| !place.heard.is_set())
+        self.places.len() < self.most.0 || self.places.values().any(|place| !place.heard.is_set())
     }
 
     /// Gives a stream of `peer` a place, and work that is dropped when it has to leave.
@@ -83,10 +90,10 @@ impl Desk {
                 entry.oldest = (place.number, *id);
             }
         }
-        if let Some(own) = silent.get(peer).filter(|own| own.count >= JUDGING_PER_PEER) {
+        if let Some(own) = silent.get(peer).filter(|own| own.count >= self.most.1) {
             return Some(own.oldest.1);
         }
-        let full = self.places.len() >= JUDGING;
+        let full = self.places.len() >= self.most.0;
         let most =
             silent.values().filter(|_| full).max_by_key(|silent| (silent.count, u64::MAX - silent.oldest.0));
         most.map(|silent| silent.oldest.1)
@@ -109,6 +116,7 @@ impl Desk {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::limits::JUDGING;
     use std::{future::pending, sync::mpsc};
 
     /// Work that says nothing; tells its number when it is dropped.
@@ -141,7 +149,7 @@ mod tests {
     async fn the_longest_silent_of_the_most_crowded_leaves_first() {
         let (left, who) = mpsc::channel();
         let (crowd, other) = (PeerId::random(), PeerId::random());
-        let mut desk = Desk::default();
+        let mut desk = Desk::new(JUDGING);
         // Others come first, one stream each; then one peer takes as much as it can.
         for number in 0..JUDGING - JUDGING_PER_PEER {
             desk.take(PeerId::random(), mute(number, &left));
@@ -161,7 +169,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_heard_is_judged_to_the_end() {
         let (left, who) = mpsc::channel();
-        let mut desk = Desk::default();
+        let mut desk = Desk::new(JUDGING);
         let peer = PeerId::random();
         for number in 0..JUDGING {
             let work = mute(number, &left);

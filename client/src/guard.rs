@@ -2,25 +2,30 @@
 //!
 //! The one place that lets streams live: [`Guard::admit`] judges a stream before it begins, every change of
 //! evidence and every expiry judges it again, and what is refused is ended on the spot. It asks nobody for
-//! evidence and has no task of its own: `keep` calls it in time.
+//! evidence and has no task of its own: `keep` calls it in time. By which rules it judges is in `rule`, what it judges over
+//! in `state`.
+
+mod rule;
+mod state;
+
+pub(crate) use rule::{Own, Rule};
 
 use crate::{
     clock::Clock,
     events::{Event, Teller},
-    limits::LIVE_STREAMS,
     stream::{Ended, Pipe},
 };
 use libp2p::PeerId;
+use state::{Live, State, fresh_until};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::{Notify, watch};
 use windlass_protocol::{
-    DeviceId, KeyAddress, Service,
-    authorise::{Ask, Authorisation, Claim, Mode, Policy, Refusal, authorise, authorise_callee},
+    DeviceId, Service,
+    authorise::{Authorisation, Refusal},
     bundle::VerifiedBundle,
-    evidence::Evidence,
     message::watch::TailNotice,
     question::{Target, name_target},
     record::{DeviceRecord, NameRecord},
@@ -53,182 +58,13 @@ pub struct Known {
     pub age: u64,
 }
 
-/// By which rules a stream may live.
-#[derive(Debug, Clone)]
-pub(crate) enum Rule {
-    /// Somebody opened a service of ours.
-    Inbound { policy: Arc<Policy>, service: Service, own: Own, key: KeyAddress, claim: Claim },
-    /// We opened a service of `target`'s; `own` is who we are if we are enrolled.
-    Outbound { target: DeviceId, key: KeyAddress, own: Option<Own>, max_age: u64 },
-}
-
-/// This device, and the key it acts with: rotated away, it is nobody's.
-pub(crate) type Own = (DeviceId, KeyAddress);
-
-impl Rule {
-    /// By what is proven, and no less by what is said of blocks that aren't final yet: that can only deny.
-    fn judge(&self, evidence: &Evidence, now: u64) -> Result<Authorisation, Refusal> {
-        let authorisation = self.judge_by(evidence, now)?;
-        if let Some(doubted) = evidence.if_doubts_are_true(&authorisation.slots) {
-            self.judge_by(&doubted, now)?;
-        }
-        Ok(authorisation)
-    }
-
-    /// Whether it lets in whoever asks.
-    pub(crate) fn is_for_anyone(&self) -> bool {
-        matches!(self, Self::Inbound { policy, .. } if matches!(policy.mode, Mode::Public))
-    }
-
-    fn judge_by(&self, evidence: &Evidence, now: u64) -> Result<Authorisation, Refusal> {
-        match self {
-            Self::Inbound { policy, service, own, key, claim } => {
-                let (own, own_key) = *own;
-                let ask = Ask { policy, service: *service, own, own_key, key: *key, claim: *claim };
-                authorise(&ask, evidence, now)
-            }
-            Self::Outbound { target, key, own, max_age } => {
-                authorise_callee(*target, *key, *own, *max_age, evidence, now)
-            }
-        }
-    }
-
-    /// Who is at the other end, and our service if it is one.
-    fn other_end(&self) -> (DeviceId, Option<Service>) {
-        match self {
-            Self::Inbound { claim, key, service, .. } => (claim.device(*key), Some(*service)),
-            Self::Outbound { target, .. } => (*target, None),
-        }
-    }
-
-    /// Whether this is a caller's stream to `service` of ours.
-    fn serves(&self, wanted: Service) -> bool {
-        matches!(self, Self::Inbound { service, .. } if *service == wanted)
-    }
-
-    fn max_age(&self) -> u64 {
-        match self {
-            Self::Inbound { policy, .. } => policy.max_age,
-            Self::Outbound { max_age, .. } => *max_age,
-        }
-    }
-}
-
-struct Live {
-    pipe: Arc<Pipe>,
-    rule: Rule,
-    authorisation: Authorisation,
-}
-
-/// How many need a slot watched, and how fresh.
-struct Interest {
-    holders: u32,
-    max_age: u64,
-    pinned: bool,
-}
-
-#[derive(Default)]
-struct State {
-    evidence: Evidence,
-    /// The newest head that was verified, with the proof of the registry's account.
-    newest: Option<VerifiedBundle>,
-    live: BTreeMap<u64, Live>,
-    interest: BTreeMap<Slot, Interest>,
-    /// Of watched slots: the block under which the value they have now was first proven, where it was another before.
-    changed: BTreeMap<Slot, u64>,
-    /// Which node's notice put a slot in doubt.
-    doubted_by: BTreeMap<Slot, PeerId>,
-    /// Nodes whose notice came to nothing, of those configured.
-    unfounded: BTreeSet<PeerId>,
-    next: u64,
-    stopped: bool,
-}
-
-impl State {
-    fn hold(&mut self, slots: &[Slot], max_age: u64) {
-        for slot in slots {
-            let interest =
-                self.interest.entry(*slot).or_insert(Interest { holders: 0, max_age, pinned: false });
-            interest.holders += 1;
-            interest.max_age = interest.max_age.min(max_age);
-            interest.pinned = interest.pinned || self.evidence.pin(*slot);
-        }
-    }
-
-    fn release(&mut self, slots: &[Slot]) {
-        for slot in slots {
-            let Some(interest) = self.interest.get_mut(slot) else { continue };
-            interest.holders -= 1;
-            if interest.holders == 0 {
-                if interest.pinned {
-                    self.evidence.unpin(*slot);
-                }
-                self.interest.remove(slot);
-            }
-        }
-    }
-
-    fn note_changes(&mut self, changed: &[Slot], number: u64) {
-        let interest = &self.interest;
-        self.changed
-            .extend(changed.iter().filter(|slot| interest.contains_key(slot)).map(|slot| (*slot, number)));
-        self.changed.retain(|slot, _| interest.contains_key(slot));
-    }
-
-    fn see_head(&mut self, bundle: &VerifiedBundle) {
-        let age = |bundle: &VerifiedBundle| (bundle.head().number(), bundle.head().attested_at());
-        if self.newest.as_ref().is_none_or(|newest| age(newest) < age(bundle)) {
-            self.newest = Some(bundle.head_alone());
-        }
-    }
-
-    /// Ends doubts that are decided, and remembers whose were unfounded.
-    fn settle(&mut self, now: u64) {
-        for slot in self.evidence.settle(now) {
-            self.unfounded.extend(self.doubted_by.get(&slot));
-        }
-        let evidence = &self.evidence;
-        self.doubted_by.retain(|slot, _| evidence.is_doubted(*slot));
-    }
-
-    fn pin_proven(&mut self, bundle: &VerifiedBundle) {
-        for slot in bundle.values().keys() {
-            if let Some(interest) = self.interest.get_mut(slot).filter(|interest| !interest.pinned) {
-                interest.pinned = self.evidence.pin(*slot);
-            }
-        }
-    }
-
-    /// Judges the live streams that `concerned` picks; takes out those that are refused.
-    fn judge(&mut self, now: u64, concerned: impl Fn(&Authorisation) -> bool) -> Vec<(Live, Refusal)> {
-        let ids: Vec<u64> =
-            self.live.iter().filter(|(_, live)| concerned(&live.authorisation)).map(|(id, _)| *id).collect();
-        let mut refused = Vec::new();
-        for id in ids {
-            let Some(mut live) = self.live.remove(&id) else { continue };
-            let max_age = live.rule.max_age();
-            let judged = live.rule.judge(&self.evidence, now);
-            if let Ok(authorisation) = &judged {
-                self.hold(&authorisation.slots, max_age);
-            }
-            self.release(&live.authorisation.slots);
-            match judged {
-                Ok(authorisation) => {
-                    live.authorisation = authorisation;
-                    self.live.insert(id, live);
-                }
-                Err(refusal) => refused.push((live, refusal)),
-            }
-        }
-        refused
-    }
-}
-
 /// Evidence and live streams. See the module.
 pub(crate) struct Guard {
     state: Mutex<State>,
     clock: Arc<dyn Clock>,
     teller: Teller,
+    /// Streams that may live at a time.
+    most: usize,
     /// Counts changes of the set of slots to watch.
     interest: watch::Sender<u64>,
     /// Something is due earlier than before.
@@ -236,9 +72,9 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    pub(crate) fn new(clock: Arc<dyn Clock>, teller: Teller) -> Arc<Self> {
+    pub(crate) fn new(clock: Arc<dyn Clock>, teller: Teller, most: usize) -> Arc<Self> {
         let state = Mutex::new(State::default());
-        Arc::new(Self { state, clock, teller, interest: watch::Sender::new(0), due: Notify::new() })
+        Arc::new(Self { state, clock, teller, most, interest: watch::Sender::new(0), due: Notify::new() })
     }
 
     /// Takes in proven slots, and ends the streams that they no longer allow.
@@ -330,7 +166,7 @@ impl Guard {
         let now = self.clock.unix_seconds();
         let id = {
             let mut state = self.lock();
-            if state.stopped || state.live.len() >= LIVE_STREAMS {
+            if state.stopped || state.live.len() >= self.most {
                 return Err(Refusal::Busy);
             }
             let authorisation = rule.judge(&state.evidence, now)?;
@@ -360,7 +196,7 @@ impl Guard {
     /// Whether another stream could live.
     pub(crate) fn has_room(&self) -> bool {
         let state = self.lock();
-        !state.stopped && state.live.len() < LIVE_STREAMS
+        !state.stopped && state.live.len() < self.most
     }
 
     /// Keeps slots watched and fresh until the result is dropped.
@@ -488,10 +324,6 @@ impl Guard {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn fresh_until(evidence: &Evidence, slot: Slot, interest: &Interest) -> u64 {
-    evidence.lookup(slot).map_or(0, |proven| proven.attested_at.saturating_add(interest.max_age / 2))
 }
 
 /// A stream's place among the live ones; given back when dropped.

@@ -29,7 +29,7 @@
 //! | `pool` | the nodes, in the order to ask them |
 //! | `ask` | questions, and the one entrance of registry facts |
 //! | `resolve`, `open`, `publish` | the three things a device does |
-//! | `warm` | answers kept for the next open, watched meanwhile |
+//! | `warm` | answers kept for who asks the same again, watched meanwhile |
 //! | `claim` | what a caller states, and its staple |
 //! | `guard`, `keep`, `watch` | live streams: judged on every change, kept fresh, told of changes |
 //! | `reach` | reservations and routes while something is published |
@@ -74,7 +74,7 @@ mod walk;
 mod warm;
 mod watch;
 
-pub use ask::{Answer, AskError, Provenance};
+pub use ask::{Answer, AskError, Provenance, Source};
 pub use builder::{Builder, StartError};
 pub use client::Client;
 pub use clock::{Clock, NoClock, SystemClock};
@@ -84,6 +84,7 @@ pub use fresh::Warmth;
 pub use guard::{Authorization, Known};
 pub use heads::{HeadStore, HighestHead, MemoryHeadStore, Walked};
 pub use libp2p::{Multiaddr, PeerId};
+pub use limits::Limits;
 pub use open::{OpenError, OpenStage};
 pub use pool::NodeError;
 pub use publish::{Publication, PublishError};

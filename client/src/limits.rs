@@ -2,6 +2,65 @@
 
 use std::time::Duration;
 
+/// What one client may hold at a time. Each is from 1 to its default, which is the most there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Live streams, both ways together; each takes some kilobytes, and as much as it buffers. Default: [`LIVE_STREAMS`].
+    pub live_streams: usize,
+    /// Services published. Default: [`PUBLICATIONS`].
+    pub publications: usize,
+    /// Inbound streams being judged; each may hold a frame of 64 KiB. Default: [`JUDGING`].
+    pub judging: usize,
+    /// Answers kept for who asks the same again; each takes a few kilobytes. Default: [`WARM_ANSWERS`].
+    pub kept_answers: usize,
+    /// Nodes watched; with one alone a revocation can be withheld until max_age. Default: [`WATCHED_NODES`].
+    pub watched_nodes: usize,
+    /// Nodes at which a publishing device holds reservations. Default: [`RESERVATIONS`].
+    pub reservations: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            live_streams: LIVE_STREAMS,
+            publications: PUBLICATIONS,
+            judging: JUDGING,
+            kept_answers: WARM_ANSWERS,
+            watched_nodes: WATCHED_NODES,
+            reservations: RESERVATIONS,
+        }
+    }
+}
+
+impl Limits {
+    /// For a device with a few megabytes to spare, that serves a few callers.
+    pub fn embedded() -> Self {
+        Self {
+            live_streams: 16,
+            publications: 4,
+            judging: 8,
+            kept_answers: 4,
+            watched_nodes: WATCHED_NODES,
+            reservations: 2,
+        }
+    }
+
+    /// The first that is none or too many: its name, its value, and the most it may be.
+    pub(crate) fn impossible(&self) -> Option<(&'static str, usize, usize)> {
+        let most = Self::default();
+        [
+            ("live_streams", self.live_streams, most.live_streams),
+            ("publications", self.publications, most.publications),
+            ("judging", self.judging, most.judging),
+            ("kept_answers", self.kept_answers, most.kept_answers),
+            ("watched_nodes", self.watched_nodes, most.watched_nodes),
+            ("reservations", self.reservations, most.reservations),
+        ]
+        .into_iter()
+        .find(|(_, value, most)| !(1..=*most).contains(value))
+    }
+}
+
 /// Nodes that may be configured; a device needs a few, and all of them are asked in the worst case.
 pub const NODES: usize = 32;
 

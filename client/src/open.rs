@@ -249,20 +249,21 @@ pub(crate) fn carried(service: Service) -> &'static str {
 
 /// Resolves, dials, proves and is let in, or says why not.
 pub(crate) async fn open(core: &Core, target: &Target, service: Service) -> Result<Stream, OpenError> {
-    if let Some((found, bundle)) = core.warm.find(target, service) {
-        match enter_by(core, service, &found, &bundle).await {
+    let question = Question::Open { target: target.clone(), caller: core.own, service };
+    let kept = core.found_before(target, &question).await.map_err(OpenError::unresolved)?;
+    if let Some((found, answer)) = kept {
+        match enter_by(core, service, &found, &answer.bundle).await {
             // Asked anew, it may be another place, another grant, or the same answer with its reason.
             Err(error) if error.may_be_outdated() => {
                 tracing::debug!(%error, %target, "what was proven before doesn't open it any more");
-                core.warm.forget(target, service);
+                core.warm.forget(std::slice::from_ref(&question));
             }
             entered => return entered,
         }
     }
-    let question = Question::Open { target: target.clone(), caller: core.own, service };
-    let (found, answer) = core.asker.find(target, question).await.map_err(OpenError::unresolved)?;
+    let (found, answer) = core.asker.find(target, question.clone()).await.map_err(OpenError::unresolved)?;
     let stream = enter_by(core, service, &found, &answer.bundle).await?;
-    core.warm.keep(target, service, found, answer.bundle);
+    core.warm.keep(&[question], found.route, answer, true);
     Ok(stream)
 }
 

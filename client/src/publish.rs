@@ -10,7 +10,7 @@ use crate::{
     desk::{Desk, Heard},
     events::Event,
     guard::{Guard, Held, Rule},
-    limits::{ACCEPT_QUEUE, OPEN_DEADLINE, PUBLICATIONS},
+    limits::{ACCEPT_QUEUE, OPEN_DEADLINE},
     open::carried,
     refused::{RefusedNode, Rejection, listed},
     stream::{Pipe, Stream},
@@ -59,8 +59,8 @@ pub enum PublishError {
     #[error("{0} is published already")]
     AlreadyPublished(Service),
     /// Too many services.
-    #[error("{PUBLICATIONS} services are published already")]
-    TooMany,
+    #[error("{0} services are published already")]
+    TooMany(usize),
     /// No node could prove this device's own record.
     #[error("no node could prove this device's own record: {}", listed(.refused))]
     NoNode {
@@ -159,13 +159,15 @@ struct Published {
 /// The published services.
 pub(crate) struct Book {
     services: Mutex<BTreeMap<Service, Published>>,
+    /// How many there may be.
+    most: usize,
     /// How many there are: the device is reachable while there is one.
     count: watch::Sender<usize>,
 }
 
 impl Book {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { services: Mutex::default(), count: watch::Sender::new(0) })
+    pub(crate) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { services: Mutex::default(), most, count: watch::Sender::new(0) })
     }
 
     pub(crate) fn count(&self) -> watch::Receiver<usize> {
@@ -174,11 +176,11 @@ impl Book {
 
     fn register(&self, service: Service, policy: Policy) -> Result<mpsc::Receiver<Stream>, PublishError> {
         let mut services = self.lock();
-        let room = services.len() < PUBLICATIONS;
+        let room = services.len() < self.most;
         let (sender, streams) = mpsc::channel(ACCEPT_QUEUE);
         match services.entry(service) {
             Entry::Occupied(_) => return Err(PublishError::AlreadyPublished(service)),
-            Entry::Vacant(_) if !room => return Err(PublishError::TooMany),
+            Entry::Vacant(_) if !room => return Err(PublishError::TooMany(self.most)),
             Entry::Vacant(entry) => entry.insert(Published { policy: Arc::new(policy), streams: sender }),
         };
         self.count.send_replace(services.len());
@@ -241,7 +243,7 @@ async fn own_record(asker: &Asker, own: DeviceId, key: KeyAddress) -> Result<Dev
 
 /// Judges inbound streams until stopped, a bounded number at a time; a slow caller holds up no other.
 pub(crate) async fn accept(core: Arc<Core>, mut incoming: Incoming, stop: CancellationToken) {
-    let mut desk = Desk::default();
+    let mut desk = Desk::new(core.limits.judging);
     loop {
         tokio::select! {
             () = stop.cancelled() => break,

@@ -2,6 +2,7 @@
 
 use crate::{
     ask::{Answer, AskError, Asker, Provenance, cold, exchange},
+    client::Core,
     limits::{NODE_DEADLINE, ROUTE_FETCHES},
     pool::Node,
     refused::{RefusedNode, Rejection, listed},
@@ -129,21 +130,46 @@ pub(crate) struct Found {
     pub(crate) route: Option<VerifiedRoute>,
 }
 
-impl Asker {
-    /// Resolves a target; where the answering node holds no route, the others are asked for one.
-    pub(crate) async fn resolve(&self, target: &Target) -> Result<Resolved, ResolveError> {
-        let (mut found, answer) = self.find(target, Question::Target(target.clone())).await?;
-        if found.route.is_none() {
-            found.route = self.fetch_route(found.device, &found.record).await;
+/// Resolves a target by what was proven before, or by asking; where the answer brings no route, nodes are asked for one.
+pub(crate) async fn resolve(core: &Core, target: &Target) -> Result<Resolved, ResolveError> {
+    let question = Question::Target(target.clone());
+    let (mut found, answer) = match core.found_before(target, &question).await? {
+        Some(kept) => kept,
+        None => {
+            let (found, answer) = core.asker.find(target, question.clone()).await?;
+            core.warm.keep(&[question], found.route.clone(), answer.clone(), false);
+            (found, answer)
         }
-        let name = match target {
-            Target::Name(name) => Some(name.clone()),
-            Target::Device(_) => None,
-        };
-        let Found { device, record, route } = found;
-        Ok(Resolved { device, record, name, route, provenance: answer.provenance })
+    };
+    if found.route.is_none() {
+        found.route = core.asker.fetch_route(found.device, &found.record).await;
     }
+    let name = match target {
+        Target::Name(name) => Some(name.clone()),
+        Target::Device(_) => None,
+    };
+    let Found { device, record, route } = found;
+    Ok(Resolved { device, record, name, route, provenance: answer.provenance })
+}
 
+impl Core {
+    /// What this question's answer said of the target, where it was proven before and still holds by our clock.
+    pub(crate) async fn found_before(
+        &self,
+        target: &Target,
+        question: &Question,
+    ) -> Result<Option<(Found, Answer)>, ResolveError> {
+        let kept = self.proven_before(std::slice::from_ref(question)).await;
+        let Some((route, answer)) = kept.map_err(|error| ResolveError::unanswered(target, error))? else {
+            return Ok(None);
+        };
+        // A denial that comes of something kept is asked again.
+        let found = read_target(&self.asker.verifier, target, &answer.bundle, &[]).ok().and_then(Result::ok);
+        Ok(found.map(|found| (Found { route, ..found }, answer)))
+    }
+}
+
+impl Asker {
     /// Asks a question that leads to `target`'s device.
     pub(crate) async fn find(
         &self,

@@ -71,6 +71,13 @@ impl Verifier {
         self.standing.subscribe()
     }
 
+    /// The epoch of a head with this timestamp, and how many members had to sign it, where that is known.
+    pub(crate) fn threshold_at(&self, timestamp: u64) -> Option<(u32, usize)> {
+        let Standing { spec, committees } = &*self.standing.borrow();
+        let epoch = spec.epoch_at(timestamp);
+        committees.of(epoch).map(|committee| (epoch, spec.threshold(committee.members().len())))
+    }
+
     /// How far the walk has come.
     pub(crate) fn walked(&self) -> Walked {
         Walked::of(&self.standing.borrow().committees)

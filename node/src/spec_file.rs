@@ -35,12 +35,14 @@ pub struct SpecFile {
     newest: watch::Sender<Arc<VerifiedSpec>>,
     /// Of the file as it was looked at last.
     seen: Option<(SystemTime, u64)>,
+    /// The version that was said to be old.
+    warned: Option<u64>,
 }
 
 impl SpecFile {
     /// The file, and the spec that was read from it at the start.
     pub fn new(path: PathBuf, spec: Arc<VerifiedSpec>) -> Self {
-        Self { path, newest: watch::Sender::new(spec), seen: None }
+        Self { path, newest: watch::Sender::new(spec), seen: None, warned: None }
     }
 
     /// The newest spec.
@@ -54,7 +56,11 @@ impl SpecFile {
         loop {
             tokio::select! {
                 () = cancelled.cancelled() => return,
-                _ = look.tick() => on_disk(|| self.look(unix_seconds())),
+                _ = look.tick() => {
+                    let now = unix_seconds();
+                    on_disk(|| self.look(now));
+                    self.warn(now);
+                }
             }
         }
     }
@@ -74,6 +80,18 @@ impl SpecFile {
                 }
                 tracing::warn!(path = %self.path.display(), %error, "the chain spec's file isn't passed on");
             }
+        }
+    }
+
+    /// Says once of each version that it is time for the next one.
+    fn warn(&mut self, now: u64) {
+        let spec = self.newest.borrow().clone();
+        if is_due(&spec, now) && self.warned.replace(spec.version) != Some(spec.version) {
+            tracing::warn!(
+                version = spec.version,
+                good_for = spec.good_until().saturating_sub(now),
+                "the chain spec is old: its publisher should renew it (`windlass chain renew`) before fresh devices are refused"
+            );
         }
     }
 
@@ -102,6 +120,11 @@ impl SpecFile {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether less than half of the trusting period is left.
+fn is_due(spec: &VerifiedSpec, now: u64) -> bool {
+    spec.good_until().saturating_sub(now) < spec.trusting_period / 2
 }
 
 #[cfg(test)]
@@ -150,6 +173,22 @@ mod tests {
         fs::remove_file(&path).unwrap();
         file.look(NOW);
         assert_eq!(newest.borrow().version, 3, "a file that is gone changes nothing");
+    }
+
+    #[test]
+    fn it_is_time_for_the_next_version_at_half_of_the_trusting_period_and_said_once_of_each() {
+        let spec = renewed(1, NOW);
+        let due = spec.good_until() - spec.trusting_period / 2;
+        assert!(!is_due(&spec, NOW) && !is_due(&spec, due) && is_due(&spec, due + 1));
+        assert!(is_due(&spec, u64::MAX));
+        let mut file = SpecFile::new("none".into(), Arc::new(spec));
+        file.warn(NOW);
+        assert_eq!(file.warned, None);
+        file.warn(due + 1);
+        assert_eq!(file.warned, Some(1));
+        file.newest.send_replace(Arc::new(renewed(2, NOW)));
+        file.warn(due + 1);
+        assert_eq!(file.warned, Some(2));
     }
 
     #[test]

@@ -37,6 +37,7 @@ impl From<StartError> for Failure {
             StartError::Network(_) | StartError::Listen(_) => "network",
             StartError::Heads(_) => "state",
             StartError::MaxAge(_) => "max_age",
+            StartError::Limit { .. } => "limits",
         };
         Self::fault(code, error)
     }

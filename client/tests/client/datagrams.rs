@@ -102,11 +102,17 @@ async fn what_finds_the_queue_full_is_lost_and_the_rest_arrives_whole_and_in_ord
     };
     let (flushed, ()) = tokio::join!(near.flush(), receive);
     flushed.unwrap();
-    // There is room again.
+    // There is room again; and once it has ended, a full queue says so.
     assert_eq!(near.send(b"again").unwrap(), Sent::Queued);
     near.flush().await.unwrap();
     assert_eq!(far.recv().await.unwrap().unwrap(), b"again");
-    scene.shutdown().await;
+    let before = near.dropped();
+    while near.dropped() == before {
+        near.send(&datagram(0)).unwrap();
+    }
+    scene.caller.shutdown().await;
+    assert!(matches!(near.send(&datagram(0)), Err(SendError::Ended(_))));
+    scene.publisher.shutdown().await;
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@
 mod cold;
 mod datagrams;
 mod direct;
+mod endings;
 mod fake_node;
+mod limits;
 mod renewal;
 mod resolution;
 mod staples;

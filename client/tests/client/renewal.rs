@@ -174,6 +174,22 @@ async fn a_publisher_can_replace_a_committee_that_is_lost() {
 }
 
 #[tokio::test]
+async fn an_owner_may_have_it_looked_for_before_it_is_needed() {
+    let world = World::new();
+    let (store, node) = (Arc::default(), FakeNode::start(&world, 10, Manner::Honest).await);
+    let device = client(&world.spec, &store, &[&node]).await;
+    let renewed = world.renewed(|_| {});
+    node.give(renewed.clone());
+    assert!(device.renew_spec().await.unwrap());
+    assert_eq!(device.spec().version, 2);
+    assert_eq!(device.resolve(&lamp()).await.unwrap().provenance.spec.1, 2);
+    // Nobody has a newer one.
+    assert!(!device.renew_spec().await.unwrap());
+    device.shutdown().await;
+    assert_eq!(store.load_spec(world.spec.network()).unwrap(), Some(renewed));
+}
+
+#[tokio::test]
 async fn nodes_are_not_asked_for_it_again_and_again() {
     let world = expired();
     let node = FakeNode::start(&world, 10, Manner::Honest).await;

@@ -101,6 +101,7 @@ async fn refusal_of(manner: Manner) -> RefusedNode {
     if matches!(manner, Manner::Behind | Manner::Fork) {
         liar.behave(Manner::Honest);
         client.resolve(&lamp()).await.unwrap();
+        client.forget();
         liar.behave(manner);
     }
     let resolved = client.resolve(&lamp()).await.unwrap();
@@ -111,6 +112,7 @@ async fn refusal_of(manner: Manner) -> RefusedNode {
     assert_eq!(refused.address, key(10).address());
     // Whoever lied or failed is not asked again while an honest node answers; being behind is no fault.
     let asked = liar.asked();
+    client.forget();
     client.resolve(&lamp()).await.unwrap();
     assert!(liar.asked() == asked || matches!(refused.reason, Rejection::Older { .. }));
     client.shutdown().await;
@@ -211,8 +213,10 @@ async fn a_silent_node_is_not_waited_for() {
     assert!(provenance.took >= HEDGE_AFTER, "{:?}", provenance.took);
     let [named] = &provenance.refused[..] else { panic!("{:?}", provenance.refused) };
     assert!(named.peer == silent.peer && matches!(named.reason, Rejection::Silent { .. }), "{named}");
+    client.forget();
     assert_eq!(client.resolve(&lamp()).await.unwrap().provenance.node, honest.peer);
     honest.behave(Manner::Silent);
+    client.forget();
     let error = client.resolve(&lamp()).await.unwrap_err();
     assert_eq!(error.refused().len(), 2, "{error}");
     for node in error.refused() {
@@ -280,6 +284,7 @@ async fn a_node_that_is_behind_is_asked_again_until_it_caught_up() {
     let node = Arc::new(FakeNode::start(&world, 10, Manner::Honest).await);
     let client = client(&world, &[&node]).await;
     client.resolve(&lamp()).await.unwrap();
+    client.forget();
     node.behave(Manner::Behind);
     let catching_up = async {
         node.next_question().await;

@@ -1,10 +1,12 @@
-//! Opening again: what was proven is used while it holds, and never after it changed.
+//! Asking and opening again: what was proven is used while it holds, and never after it changed.
 
 use crate::{
+    fake_node::{FakeNode, Manner},
     streams::{Scene, lamp},
-    world::{FLEET, SERVICE, device, name},
+    world::{FLEET, SERVICE, World, device, key, name},
 };
-use windlass_client::{Mode, OpenError, Policy, Target};
+use std::sync::Arc;
+use windlass_client::{Client, Mode, OpenError, Policy, Question, Source, Target};
 use windlass_protocol::{
     B256,
     grant::{GrantService, GrantTarget, Grantee, grant_id, parties_hash},
@@ -117,4 +119,93 @@ async fn a_refusal_of_what_was_kept_is_asked_anew() {
     assert!(matches!(error, OpenError::NoGrant { .. }), "{error}");
     caller.shutdown().await;
     scene.publisher.shutdown().await;
+}
+
+/// A world, a node, and a client for which an answer of twelve minutes ago is old, but not too old.
+async fn asking() -> (Arc<World>, FakeNode, Client) {
+    let world = World::new();
+    let node = FakeNode::start(&world, 10, Manner::Honest).await;
+    let builder = Client::builder(world.spec.clone(), key(21)).nodes([node.multiaddr.clone()]);
+    let client = builder.max_age(1_200).start().await.unwrap();
+    (world, node, client)
+}
+
+#[tokio::test]
+async fn the_same_asked_again_is_answered_from_what_was_proven() {
+    let (_world, node, client) = asking().await;
+    let questions = vec![Question::Fleet(FLEET), Question::Slot(Slot::Device(device(22)))];
+    let (first, answer) =
+        (client.resolve(&lamp()).await.unwrap(), client.ask(questions.clone()).await.unwrap());
+    assert_eq!((first.provenance.source, answer.provenance.source), (Source::Asked, Source::Asked));
+    // The question for the route apart: device 20 published none.
+    let before = node.asked();
+    let (second, again) = (client.resolve(&lamp()).await.unwrap(), client.ask(questions).await.unwrap());
+    assert_eq!(node.asked(), before);
+    assert_eq!((second.device, second.record, second.name), (first.device, first.record, first.name));
+    assert_eq!(again.bundle.values(), answer.bundle.values());
+    // It still says under which head, of what age, by how many, and that nobody was asked.
+    for (kept, asked) in [(&second.provenance, &first.provenance), (&again.provenance, &answer.provenance)] {
+        assert_eq!((kept.source, kept.bytes, kept.refused.len()), (Source::Kept, 0, 0));
+        assert_eq!((kept.number, kept.hash, kept.signers), (asked.number, asked.hash, asked.signers));
+        assert_eq!((kept.threshold, kept.epoch, kept.spec), (asked.threshold, asked.epoch, asked.spec));
+        assert!(kept.age >= asked.age && kept.node == asked.node);
+    }
+    // Other questions are others' answers.
+    assert_eq!(client.ask(vec![Question::Fleet(8)]).await.unwrap().provenance.source, Source::Asked);
+    client.forget();
+    assert_eq!(client.resolve(&lamp()).await.unwrap().provenance.source, Source::Asked);
+    client.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_old_answer_is_made_new_by_the_head_alone_where_the_root_held() {
+    let (world, node, client) = asking().await;
+    node.behave(Manner::Aged);
+    let first = client.resolve(&lamp()).await.unwrap();
+    assert!(first.provenance.age >= 700);
+    node.behave(Manner::Honest);
+    world.mine([]);
+    let before = node.asked();
+    let second = client.resolve(&lamp()).await.unwrap();
+    assert_eq!((node.asked(), second.provenance.source), (before + 1, Source::Revalidated));
+    assert_eq!((second.provenance.number, second.device, second.record), (102, first.device, first.record));
+    assert!(second.provenance.age < 60 && second.provenance.signers == 2);
+    assert!(second.provenance.bytes > 0 && second.provenance.bytes < first.provenance.bytes);
+    // From now on it is fresh.
+    assert_eq!(client.resolve(&lamp()).await.unwrap().provenance.source, Source::Kept);
+    assert_eq!(node.asked(), before + 1);
+    client.shutdown().await;
+}
+
+#[tokio::test]
+async fn where_the_root_changed_an_old_answer_is_asked_anew() {
+    for changes_the_device in [false, true] {
+        let (world, node, client) = asking().await;
+        node.behave(Manner::Aged);
+        client.resolve(&lamp()).await.unwrap();
+        node.behave(Manner::Honest);
+        match changes_the_device {
+            true => world.set_status(device(20), DeviceStatus::Suspended),
+            false => world.set_status(device(22), DeviceStatus::Suspended),
+        }
+        let before = node.asked();
+        let second = client.resolve(&lamp()).await.unwrap();
+        assert_eq!((node.asked(), second.provenance.source), (before + 2, Source::Asked));
+        assert_eq!(second.record.status == DeviceStatus::Suspended, changes_the_device);
+        client.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_asked_twice_is_watched_and_a_change_takes_it_back() {
+    let (world, node, client) = asking().await;
+    for _ in 0..2 {
+        client.resolve(&lamp()).await.unwrap();
+    }
+    node.watches(Slot::Device(device(20))).await;
+    world.set_status(device(20), DeviceStatus::Suspended);
+    while client.resolve(&lamp()).await.unwrap().record.status != DeviceStatus::Suspended {
+        tokio::task::yield_now().await;
+    }
+    client.shutdown().await;
 }

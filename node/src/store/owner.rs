@@ -115,11 +115,14 @@ mod tests {
         drop(Store::open(directory.path(), &version(3)).unwrap());
     }
 
+    /// One that makes another network, and what it is called.
+    type Change = (&'static str, fn(&mut ChainSpec));
+
     #[test]
     fn another_network_is_refused_and_the_difference_named() {
         let directory = tempfile::tempdir().unwrap();
         drop(Store::open(directory.path(), &version(1)).unwrap());
-        let changes: [(&str, fn(&mut ChainSpec)); 4] = [
+        let changes: [Change; 4] = [
             ("contracts", |spec| spec.contracts.registry.code_hash = B256::repeat_byte(7)),
             ("deploy block", |spec| spec.deploy_block = 9),
             ("head interval", |spec| spec.head_interval = 9),

@@ -90,6 +90,7 @@ async fn look_up(client: &Client, target: &Device, count: u32) -> Result<Vec<f64
     let mut milliseconds = Vec::new();
     for _ in 0..count {
         tokio::time::sleep(PACE).await;
+        client.forget();
         let started = Instant::now();
         client.resolve(&target).await?;
         milliseconds.push(started.elapsed().as_secs_f64() * 1e3);

@@ -108,7 +108,7 @@ impl From<PublishError> for Failure {
         let code = match &error {
             PublishError::NotActive { .. } => "not_active",
             PublishError::AlreadyPublished(_) => "already_published",
-            PublishError::TooMany => "too_many",
+            PublishError::TooMany(_) => "too_many",
             PublishError::MaxAge(_) => "max_age",
             PublishError::NoNode { .. } => "no_node",
             PublishError::NotReachable { .. } => "not_reachable",
