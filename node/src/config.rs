@@ -86,6 +86,8 @@ struct File {
     #[serde(default)]
     external: Vec<String>,
     #[serde(default)]
+    upnp: bool,
+    #[serde(default)]
     peers: Vec<String>,
     admin: String,
     poll_interval_ms: Option<u64>,
@@ -123,6 +125,8 @@ pub struct NodeConfig {
     pub listen: Vec<Multiaddr>,
     /// Where others reach this node, if not at the addresses it listens on.
     pub external: Vec<Multiaddr>,
+    /// Whether to ask the router, by UPnP, to open the ports listened on.
+    pub upnp: bool,
     /// Nodes to exchange attestations with.
     pub peers: Vec<Peer>,
     /// Where to serve health.
@@ -180,6 +184,7 @@ impl NodeConfig {
             providers: place.bounded("providers", file.providers)?,
             listen: place.multiaddrs("listen", file.listen)?,
             external: place.multiaddrs("external", file.external)?,
+            upnp: file.upnp,
             peers: place.peers(file.peers)?,
             admin: file.admin.parse().map_err(|_| {
                 place.wrong("admin", format!("{:?} is no socket address such as 127.0.0.1:9090", file.admin))

@@ -115,7 +115,8 @@ impl Node {
             .map_err(|source| StartError::Admin { address: config.admin, source })?;
         let admin =
             listener.local_addr().map_err(|source| StartError::Admin { address: config.admin, source })?;
-        let (network, control) = Network::listen(&key, &config.listen, config.external.clone()).await?;
+        let (network, control) =
+            Network::listen_with(&key, &config.listen, config.external.clone(), config.upnp).await?;
         let judge = Judge::new(
             config.relay.serve.clone(),
             parts.genealogist.known(),
