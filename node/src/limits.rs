@@ -217,7 +217,7 @@ pub const HEALTHY_AGE: u64 = 90;
 
 /// Bytes of memory for what was read of the data directory lately, if the configuration doesn't say otherwise: a registry
 /// of a million slots fits.
-pub const STORE_CACHE_BYTES: usize = 256 * 1024 * 1024;
+pub const STORE_CACHE_BYTES: usize = 384 * 1024 * 1024;
 
 /// The least that may be configured: indices and filters of a small registry.
 pub const LEAST_STORE_CACHE_BYTES: usize = 8 * 1024 * 1024;
