@@ -87,6 +87,7 @@ pub struct Builder {
     hedge_after: Duration,
     direct: bool,
     punch: bool,
+    upnp: bool,
     heads: Arc<dyn HeadStore>,
     clock: Arc<dyn Clock>,
     anchor: Option<KeyAddress>,
@@ -104,6 +105,7 @@ impl Builder {
             hedge_after: HEDGE_AFTER,
             direct: false,
             punch: cfg!(feature = "quic"),
+            upnp: false,
             heads: Arc::new(MemoryHeadStore::default()),
             clock: Arc::new(SystemClock),
             anchor: None,
@@ -158,6 +160,13 @@ impl Builder {
         self
     }
 
+    /// Whether to have the router open the ports that this device listens at, by UPnP; who may know where it is, is then told
+    /// of these too. Default: no, the router is left alone. Without QUIC compiled in it does nothing.
+    pub fn upnp(mut self, upnp: bool) -> Self {
+        self.upnp = upnp;
+        self
+    }
+
     /// The key of a committee's member that this device was provisioned with: where its clock says less than when the
     /// chain spec was made, it believes nothing until this key has signed a nonce of its own. Default: none, and such a
     /// device stays cold.
@@ -193,13 +202,20 @@ impl Builder {
         let load = tokio::task::spawn_blocking(move || Loaded::from(&*store, given)).await;
         let Loaded { spec, highest, walked } =
             load.map_err(io::Error::other).flatten().map_err(StartError::Heads)?;
-        let (swarm, control) = device_swarm(&self.key, &DeviceConfig::new(AGENT))?;
+        let (swarm, control) =
+            device_swarm(&self.key, &DeviceConfig { upnp: self.upnp, ..DeviceConfig::new(AGENT) })?;
         let stop = CancellationToken::new();
         let (listening, direct) = watch::channel(Vec::new());
         let (observed, seen) = watch::channel(HashMap::new());
-        let (direct_ways, invitations) = Direct::new(self.punch, seen, direct.clone());
-        let outlook =
-            Outlook { listening, observed, authorised: direct_ways.authorised(), nodes: pool.peers() };
+        let (mapped, opened) = watch::channel(Vec::new());
+        let (direct_ways, invitations) = Direct::new(self.punch, seen, direct.clone(), opened);
+        let outlook = Outlook {
+            listening,
+            mapped,
+            observed,
+            authorised: direct_ways.authorised(),
+            nodes: pool.peers(),
+        };
         let (network, network_task) =
             Network::new(swarm, control.clone(), outlook, teller.clone(), stop.clone());
         // A development chain may be dated ahead of everybody's clock.

@@ -186,8 +186,13 @@ impl Client {
 
     /// Has nodes prove what these questions lead to, all under one head; none asks for the newest head alone. At most 16
     /// questions and 24 slots fit one answer: a larger one is declined by every node. The same questions again are
-    /// answered from what was proven, as in [`Client::resolve`]. Cancel-safe.
+    /// answered from what was proven, as in [`Client::resolve`]. Questions of a committee or of the chain spec are the
+    /// client's own: no node is asked. Cancel-safe.
     pub async fn ask(&self, questions: Vec<Question>) -> Result<Answer, AskError> {
+        // Answered otherwise than by proofs of slots, which would look like a lie here.
+        if questions.iter().any(|question| matches!(question, Question::Committee(_) | Question::Spec(_))) {
+            return Err(AskError::NoNode { refused: Vec::new() });
+        }
         if questions.is_empty() {
             return self.core.asker.ask(questions, |_, _| Ok(())).await.map(|((), answer)| answer);
         }

@@ -14,13 +14,13 @@ use crate::{
     },
     pool::{Node, is_quic},
 };
-use futures::future::join_all;
+use futures::future::{join_all, select_ok};
 use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -28,6 +28,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use windlass_p2p::limits::HEAD_START;
 use windlass_p2p::{
     Incoming, OpenError, PeerStream,
     punch::{self, PunchError, bare},
@@ -65,6 +66,8 @@ pub(crate) struct Direct {
     /// Where nodes see this device's QUIC, by connection.
     observed: watch::Receiver<HashMap<ConnectionId, Multiaddr>>,
     listening: watch::Receiver<Vec<Multiaddr>>,
+    /// Where a router opened a port for this device.
+    mapped: watch::Receiver<Vec<Multiaddr>>,
     /// What nodes said last, and when.
     seen: Mutex<Option<(Instant, Vec<Multiaddr>)>>,
 }
@@ -74,10 +77,14 @@ impl Direct {
         is_wanted: bool,
         observed: watch::Receiver<HashMap<ConnectionId, Multiaddr>>,
         listening: watch::Receiver<Vec<Multiaddr>>,
+        mapped: watch::Receiver<Vec<Multiaddr>>,
     ) -> (Self, mpsc::Receiver<Tether>) {
         let (let_in, invitations) = mpsc::channel(INVITATIONS);
         let authorised = watch::Sender::new(HashSet::new());
-        (Self { is_wanted, authorised, let_in, observed, listening, seen: Mutex::default() }, invitations)
+        (
+            Self { is_wanted, authorised, let_in, observed, listening, mapped, seen: Mutex::default() },
+            invitations,
+        )
     }
 
     /// Whether this device tries for direct ways at all.
@@ -187,7 +194,15 @@ async fn dial(core: &Core, peer: PeerId, theirs: Vec<Multiaddr>, role: Role) -> 
     if theirs.is_empty() {
         return Err(PunchError::NoAddress.into());
     }
-    let dialled = core.asker.control.punch(peer, theirs, role, PUNCH_DEADLINE).await;
+    // TCP has to wait a moment, as for any peer: the handshake of QUIC takes longer.
+    let (quic, tcp): (Vec<_>, Vec<_>) = theirs.into_iter().partition(is_quic);
+    let tcp_waits = if quic.is_empty() { Duration::ZERO } else { HEAD_START };
+    let ways = [(quic, Duration::ZERO), (tcp, tcp_waits)].into_iter().filter(|(at, _)| !at.is_empty());
+    let ways = ways.map(async |(at, wait)| {
+        sleep(wait).await;
+        core.asker.control.punch(peer, at, role, PUNCH_DEADLINE).await
+    });
+    let dialled = select_ok(ways.map(Box::pin)).await;
     dialled.map(drop).map_err(|error| Failure::Dial(error, strictness(core)))
 }
 
@@ -245,6 +260,7 @@ async fn candidates(core: &Core) -> Vec<Multiaddr> {
     // A machine without a network has none, and goes without.
     let _ = timeout(LISTEN_WITHIN, listening.wait_for(|addresses| !addresses.is_empty())).await;
     let mut candidates = observe(core).await;
+    candidates.extend(direct.mapped.borrow().iter().filter_map(bare));
     candidates.extend(listening.borrow().iter().filter_map(bare));
     let mut candidates = reachable(core, candidates);
     let mut known = HashSet::new();

@@ -102,6 +102,8 @@ impl Network {
 pub(crate) struct Outlook {
     /// Where this device listens itself, if it does.
     pub(crate) listening: watch::Sender<Vec<Multiaddr>>,
+    /// Where a router opened a port for it.
+    pub(crate) mapped: watch::Sender<Vec<Multiaddr>>,
     /// Where these nodes see this device's QUIC, by connection.
     pub(crate) observed: watch::Sender<HashMap<ConnectionId, Multiaddr>>,
     /// Relayed connections on which this device was let in; what is over is taken out.
@@ -197,6 +199,21 @@ impl Task {
         }
     }
 
+    #[cfg(feature = "quic")]
+    fn on_router(&self, event: libp2p::upnp::Event) {
+        use libp2p::upnp::Event as Router;
+        tracing::info!(?event, "the router");
+        match event {
+            Router::NewExternalAddr { external_addr, .. } => {
+                self.outlook.mapped.send_modify(|mapped| mapped.push(external_addr));
+            }
+            Router::ExpiredExternalAddr { external_addr, .. } => {
+                self.outlook.mapped.send_modify(|mapped| mapped.retain(|known| *known != external_addr));
+            }
+            Router::GatewayNotFound | Router::NonRoutableGateway => {}
+        }
+    }
+
     fn on_closed(&mut self, connection: ConnectionId) {
         self.outlook.observed.send_if_modified(|known| known.remove(&connection).is_some());
         self.outlook.authorised.send_if_modified(|authorised| authorised.remove(&connection));
@@ -259,6 +276,8 @@ impl Task {
             SwarmEvent::ListenerError { listener_id, error } => {
                 tracing::debug!(%listener_id, %error, "a listener failed");
             }
+            #[cfg(feature = "quic")]
+            SwarmEvent::Behaviour(DeviceEvent::Upnp(event)) => self.on_router(event),
             SwarmEvent::Behaviour(DeviceEvent::Ping(event)) => close_if_dead(&mut self.swarm, &event),
             _ => {}
         }

@@ -6,6 +6,7 @@
 
 use crate::chain::{ProviderHealth, Providers};
 use crate::clock::unix_seconds;
+use crate::evidence::{Report, Reported, call_of};
 use crate::follower::{MirrorState, Phase};
 use crate::head::{KnownLineage, ServedHead, SigningState};
 use crate::limits::{ATTESTING_AGE, HEALTHY_AGE};
@@ -13,7 +14,6 @@ use crate::metrics;
 use crate::network::NetworkStats;
 use crate::serve::{RouteBook, Served};
 use crate::store::{Fault, Position, Store, StoreSize};
-use alloy::sol_types::SolCall;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn};
@@ -21,17 +21,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use windlass_contracts::node_staking::{INodeStaking, ISigned, NodeStaking};
 use windlass_p2p::Control;
 use windlass_p2p::relay::{RelayStats, Usage};
-use windlass_protocol::head::{Attestation, Trust, verify_head};
+use windlass_protocol::head::{Trust, verify_head};
 use windlass_protocol::spec::VerifiedSpec;
-use windlass_protocol::{Address, B256, Bytes};
+use windlass_protocol::{Address, B256};
 
 /// What health is read from.
 #[derive(Clone)]
@@ -58,6 +58,8 @@ pub struct Gauges {
     pub providers: Arc<Providers>,
     /// The routes kept.
     pub routes: Arc<RouteBook>,
+    /// What became of reports of faults.
+    pub reported: Reported,
 }
 
 /// Everything at one moment.
@@ -68,8 +70,12 @@ pub struct Vitals {
     /// `None` when the disk doesn't say.
     pub(crate) size: Option<StoreSize>,
     pub(crate) faults: Vec<(Address, Fault)>,
+    /// What became of our reports of them; none without an account for it.
+    pub(crate) reports: Arc<BTreeMap<Address, Report>>,
     pub(crate) providers: Vec<ProviderHealth>,
     pub(crate) counts: Counts,
+    /// Version and hash of the chain spec in use, and until when it lets fresh devices in, in Unix seconds.
+    pub(crate) spec: (u64, B256, u64),
     /// Why a client whose clock is ours would refuse what is served.
     refused: Option<String>,
     /// The highest block that any provider had lately.
@@ -153,6 +159,8 @@ impl Gauges {
             signing: self.signing.borrow().clone(),
             size,
             faults,
+            spec: (self.spec.version, self.spec.hash(), self.spec.good_until()),
+            reports: self.reported.borrow().clone().unwrap_or_default(),
             providers: self.providers.health(),
             counts: Counts {
                 peers: self.control.connected_peers().len(),
@@ -233,11 +241,21 @@ impl Vitals {
                 "held_back": self.signing.held_back,
                 "epoch_kept": self.signing.kept,
             }),
-            "faults": self.faults.iter().map(|(member, fault)| evidence(*member, fault)).collect::<Vec<_>>(),
+            "faults": self
+                .faults
+                .iter()
+                .map(|(member, fault)| evidence(*member, fault, self.reports.get(member)))
+                .collect::<Vec<_>>(),
             "mirror": json!({
                 "bytes": self.size.map(|size| size.bytes),
                 "slots": self.size.map(|size| size.slots),
                 "rebuilds": mirror.generation,
+                "beside": mirror.beside,
+            }),
+            "spec": json!({
+                "version": self.spec.0,
+                "hash": self.spec.1.to_string(),
+                "good_until": self.spec.2,
             }),
             "peers": self.counts.peers,
             "connections": self.counts.connections,
@@ -252,35 +270,32 @@ impl Vitals {
     }
 }
 
-/// A fault with the call of NodeStaking that convicts its member: anybody may send it, and is rewarded.
-fn evidence(member: Address, fault: &Fault) -> Value {
-    let head = |(hash, attestation): &(B256, Attestation)| INodeStaking::Head {
-        number: fault.number,
-        hash: *hash,
-        attestedAt: attestation.attested_at,
-        nonce: attestation.nonce,
-    };
-    let signature = |(_, attestation): &(B256, Attestation)| {
-        let bytes = attestation.signature.to_ethereum_bytes();
-        ISigned::Signature {
-            r: B256::from_slice(&bytes[..32]),
-            s: B256::from_slice(&bytes[32..64]),
-            v: bytes[64],
-        }
-    };
-    let call = NodeStaking::reportTwoHeadsCall {
-        node: member,
-        one: head(&fault.one),
-        oneSignature: signature(&fault.one),
-        other: head(&fault.other),
-        otherSignature: signature(&fault.other),
-    };
+/// A fault with the call of NodeStaking that convicts its member, and what became of our own report of it.
+fn evidence(member: Address, fault: &Fault, report: Option<&Report>) -> Value {
     json!({
         "member": member.to_string(),
         "number": fault.number,
         "hashes": [fault.one.0.to_string(), fault.other.0.to_string()],
-        "report": Bytes::from(call.abi_encode()).to_string(),
+        "report": call_of(member, fault).to_string(),
+        "outcome": report.map(outcome),
     })
+}
+
+fn outcome(report: &Report) -> Value {
+    match report {
+        Report::Sent { transaction, attempts } => {
+            json!({ "state": "sent", "transaction": transaction.to_string(), "attempts": attempts })
+        }
+        Report::Convicted { transaction, block } => {
+            json!({ "state": "convicted", "transaction": transaction.to_string(), "block": block })
+        }
+        Report::Closed { reason, attempts } => {
+            json!({ "state": "closed", "reason": reason, "attempts": attempts })
+        }
+        Report::Waiting { reason, attempts } => {
+            json!({ "state": "waiting", "reason": reason, "attempts": attempts })
+        }
+    }
 }
 
 fn place(position: Position) -> Value {

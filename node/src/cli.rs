@@ -4,12 +4,12 @@ use crate::chain::Providers;
 use crate::config::NodeConfig;
 use crate::node::Node;
 use crate::snapshot;
-use crate::store::Store;
+use crate::store::{Store, request_rebuild};
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -38,6 +38,15 @@ enum Command {
     /// Write the mirror to a file, or start one from a file
     #[command(subcommand)]
     Snapshot(Snapshot),
+    /// Have the mirror built anew beside the one that is read, by the node that is running or the next one
+    Rebuild(Rebuild),
+}
+
+#[derive(Args)]
+struct Rebuild {
+    /// The configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
 }
 
 #[derive(Subcommand)]
@@ -99,6 +108,10 @@ where
     };
     let end = match cli.command {
         Command::Run(options) => runtime.block_on(run_node(options)),
+        Command::Rebuild(options) => match ask_for_rebuild(&options.config) {
+            Ok(()) => End::Asked,
+            Err(reason) => End::Failed(reason),
+        },
         Command::Snapshot(command) => match runtime.block_on(take_snapshot(command)) {
             Ok(()) => End::Asked,
             Err(reason) => End::Failed(reason),
@@ -146,6 +159,20 @@ async fn run_node(options: Run) -> End {
     };
     node.shutdown().await;
     end
+}
+
+/// Leaves word in the data directory.
+fn ask_for_rebuild(config: &Path) -> Result<(), String> {
+    let config = NodeConfig::load_without_key(config).map_err(|error| error.to_string())?;
+    let folder = config.data_dir.display();
+    request_rebuild(&config.data_dir)
+        .map_err(|error| format!("data_dir {folder}: {error}: there is no mirror to build anew"))?;
+    let said = format!(
+        "the mirror in {folder} will be built anew while the present one is read; see `beside` in /health"
+    );
+    // Whoever closed the pipe doesn't want to know.
+    let _ = writeln!(io::stdout(), "{said}");
+    Ok(())
 }
 
 /// Exports or imports; prints what the file holds as one line of JSON.

@@ -3,7 +3,7 @@
 //! Paths are relative to the file's folder. Secrets never stand in it, only where they are kept.
 
 use crate::head::Peer;
-use crate::limits::{MAX_CONFIG_BYTES, MAX_CONFIGURED};
+use crate::limits::{LEAST_STORE_CACHE_BYTES, MAX_CONFIG_BYTES, MAX_CONFIGURED, STORE_CACHE_BYTES};
 use crate::relay::{RelaySettings, RelayTable};
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use serde::Deserialize;
@@ -86,11 +86,23 @@ struct File {
     #[serde(default)]
     external: Vec<String>,
     #[serde(default)]
+    upnp: bool,
+    #[serde(default)]
     peers: Vec<String>,
     admin: String,
     poll_interval_ms: Option<u64>,
+    cache_bytes: Option<usize>,
     #[serde(default)]
     relay: RelayTable,
+    evidence: Option<EvidenceTable>,
+}
+
+/// The table `[evidence]` as written: the account that pays for reports of members that signed two blocks.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EvidenceTable {
+    key_file: PathBuf,
+    passphrase_file: PathBuf,
 }
 
 /// Where a node listens unless told otherwise: TCP and QUIC, on every interface.
@@ -113,24 +125,42 @@ pub struct NodeConfig {
     pub listen: Vec<Multiaddr>,
     /// Where others reach this node, if not at the addresses it listens on.
     pub external: Vec<Multiaddr>,
+    /// Whether to ask the router, by UPnP, to open the ports listened on.
+    pub upnp: bool,
     /// Nodes to exchange attestations with.
     pub peers: Vec<Peer>,
     /// Where to serve health.
     pub admin: SocketAddr,
     /// Pause between looks at the chain.
     pub poll_interval: Duration,
+    /// Bytes of memory for what was read of the data directory lately.
+    pub cache_bytes: usize,
     /// Whom the relay serves, and how much.
     pub relay: RelaySettings,
+    /// The account that pays for reports of members that signed two blocks; none are sent without one.
+    pub evidence_key: Option<SecretKey>,
+}
+
+/// A key file and where its passphrase is.
+struct KeyFiles {
+    key: PathBuf,
+    passphrase: PathBuf,
+}
+
+impl KeyFiles {
+    fn read(&self) -> Result<SecretKey, ConfigError> {
+        let passphrase = windlass_keyfile::read_passphrase(&self.passphrase)?;
+        Ok(windlass_keyfile::read(&self.key, &passphrase)?)
+    }
 }
 
 impl NodeConfig {
     /// Reads a configuration file, the spec and the key that it names. Decrypting the key takes up to a
     /// second: call it where blocking is allowed.
     pub fn load(path: &Path) -> Result<(Self, SecretKey), ConfigError> {
-        let (config, key_file, passphrase_file) = Self::read(path)?;
-        let passphrase = windlass_keyfile::read_passphrase(&passphrase_file)?;
-        let key = windlass_keyfile::read(&key_file, &passphrase)?;
-        Ok((config, key))
+        let (mut config, node, evidence) = Self::read(path)?;
+        config.evidence_key = evidence.map(|files| files.read()).transpose()?;
+        Ok((config, node.read()?))
     }
 
     /// The same for what needs no key.
@@ -138,8 +168,8 @@ impl NodeConfig {
         Self::read(path).map(|(config, _, _)| config)
     }
 
-    /// The configuration, and where key and passphrase are.
-    fn read(path: &Path) -> Result<(Self, PathBuf, PathBuf), ConfigError> {
+    /// The configuration, where the node's key is, and where that of the account for evidence.
+    fn read(path: &Path) -> Result<(Self, KeyFiles, Option<KeyFiles>), ConfigError> {
         let text = read_text("the configuration", path, MAX_CONFIG_BYTES)?;
         let file: File = toml::from_str(&text)
             .map_err(|error| ConfigError::Toml { path: path.to_owned(), reason: explain(&text, &error) })?;
@@ -154,16 +184,31 @@ impl NodeConfig {
             providers: place.bounded("providers", file.providers)?,
             listen: place.multiaddrs("listen", file.listen)?,
             external: place.multiaddrs("external", file.external)?,
+            upnp: file.upnp,
             peers: place.peers(file.peers)?,
             admin: file.admin.parse().map_err(|_| {
                 place.wrong("admin", format!("{:?} is no socket address such as 127.0.0.1:9090", file.admin))
             })?,
             poll_interval: poll_interval(file.poll_interval_ms, spec.dev),
+            cache_bytes: match file.cache_bytes.unwrap_or(STORE_CACHE_BYTES) {
+                bytes if bytes < LEAST_STORE_CACHE_BYTES => {
+                    let reason =
+                        format!("{bytes} is less than {LEAST_STORE_CACHE_BYTES}, what a small mirror takes");
+                    return Err(place.wrong("cache_bytes", reason));
+                }
+                bytes => bytes,
+            },
             spec_file: place.file(&file.spec_file),
             relay: file.relay.settings().map_err(|reason| place.wrong("relay", reason))?,
+            evidence_key: None,
             spec,
         };
-        Ok((config, place.file(&file.key_file), place.file(&file.passphrase_file)))
+        let files = |key: &Path, passphrase: &Path| KeyFiles {
+            key: place.file(key),
+            passphrase: place.file(passphrase),
+        };
+        let evidence = file.evidence.map(|table| files(&table.key_file, &table.passphrase_file));
+        Ok((config, files(&file.key_file, &file.passphrase_file), evidence))
     }
 }
 
@@ -308,6 +353,10 @@ admin = "127.0.0.1:0"
         assert_eq!(config.peers.len(), 1);
         assert_eq!(config.peers[0].addresses[0].to_string(), "/ip4/127.0.0.1/tcp/4001");
         assert_eq!(config.poll_interval, Duration::from_millis(200));
+        assert!(config.evidence_key.is_none(), "nothing is paid for unless somebody says so");
+        let pays = format!("{text}[evidence]\nkey_file = \"key.json\"\npassphrase_file = \"passphrase\"\n");
+        let paying = load(folder.path(), &pays).unwrap().0;
+        assert_eq!(paying.evidence_key.unwrap().address(), testing::key(1).address());
     }
 
     #[test]
@@ -361,6 +410,12 @@ admin = "127.0.0.1:0"
             (format!("{text}[relay]\nserve = \"allow-list\"\nallow = [\"pump\"]\n"), "pump"),
             (format!("{text}[relay]\ncircuits_per_device = 4000\n"), "384"),
             (format!("{text}[relay]\nbytes_per_second = 5\n"), "bytes_per_second"),
+            (format!("{text}cache_bytes = 5\n"), "cache_bytes"),
+            (format!("{text}[evidence]\nkey_file = \"key.json\"\n"), "passphrase_file"),
+            (
+                format!("{text}[evidence]\nkey_file = \"none.json\"\npassphrase_file = \"passphrase\"\n"),
+                "none.json",
+            ),
         ];
         for (text, expected) in cases {
             let error = load(folder.path(), &text).unwrap_err().to_string();

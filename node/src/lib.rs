@@ -11,6 +11,7 @@
 //! | [`follower`] | the `registry` task: from the chain into the mirror |
 //! | [`head`] | the `committees`, `attest` and `gossip` tasks: who is in office, signing, collecting, the served head |
 //! | [`serve`] | the `resolver`, `watch` and `routes` tasks: what peers may ask |
+//! | [`evidence`] | the `evidence` task: members that signed two blocks, reported to the chain |
 //! | [`rate`] | how often a peer may ask or tell |
 //! | [`seats`] | how many streams of a protocol a peer may have open |
 //! | [`network`] | the `network` task: the swarm |
@@ -37,6 +38,7 @@ pub mod chain;
 pub mod cli;
 mod clock;
 pub mod config;
+pub mod evidence;
 pub mod follower;
 pub mod head;
 pub mod limits;

@@ -214,3 +214,38 @@ pub const ATTESTING_AGE: u64 = 20;
 
 /// Seconds after which a head that nobody vouched for again makes the node unhealthy: what strict clients take.
 pub const HEALTHY_AGE: u64 = 90;
+
+/// Bytes of memory for what was read of the data directory lately, if the configuration doesn't say otherwise: a registry
+/// of a million slots fits.
+pub const STORE_CACHE_BYTES: usize = 384 * 1024 * 1024;
+
+/// The least that may be configured: indices and filters of a small registry.
+pub const LEAST_STORE_CACHE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Nibbles of the paths whose trie nodes are kept in memory besides: five levels, 69,905 trie nodes of 532 bytes at
+/// most, 45 MB with what holds them. From a million slots on every proof has all five.
+pub const CACHED_TRIE_NIBBLES: usize = 4;
+
+/// Entries of the past that one block's batch prunes: a few megabytes, and far more than a block adds.
+pub const PRUNED_AT_ONCE: usize = 50_000;
+
+/// Bytes of a batch that takes the mirror back or brings it to another schema.
+pub const REWRITTEN_AT_ONCE: usize = 4 * 1024 * 1024;
+
+/// Ranges of logs that wait to be applied while the next one is fetched: a few megabytes.
+pub const RANGES_AHEAD: usize = 1;
+
+/// Ranges for which a provider's refusal of a larger one is remembered: what blocks hold changes.
+pub const REFUSAL_HOLDS: u32 = 32;
+
+/// Pause of a mirror that is built beside, once it has caught up and waits to be proven.
+pub const BESIDE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Attempts to have a member convicted: more than bad moments of a chain, and each costs a fee at most.
+pub const REPORT_ATTEMPTS: u32 = 5;
+
+/// Between two looks at what evidence there is, and at what became of it.
+pub const EVIDENCE_PAUSE: Duration = Duration::from_secs(5);
+
+/// Time for a report to get into a block before it counts as lost for now.
+pub const INCLUSION_DEADLINE: Duration = Duration::from_secs(120);

@@ -2,6 +2,7 @@
 //! asked for.
 
 use crate::admin::Vitals;
+use crate::evidence::Report;
 use crate::limits::METRICS_DEVICES;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -61,6 +62,28 @@ fn heads(registry: &mut Registry, vitals: &Vitals) {
         "member_faults",
         "Members known to have signed two blocks at one number",
         Some(vitals.faults.len() as u64),
+    );
+    gauge(registry, "spec_version", "The version of the chain spec in use", Some(vitals.spec.0));
+    gauge(
+        registry,
+        "spec_good_until_seconds",
+        "Unix seconds until which the chain spec lets fresh devices in",
+        Some(vitals.spec.2),
+    );
+    let convicted =
+        vitals.reports.values().filter(|report| matches!(report, Report::Convicted { .. })).count();
+    gauge(
+        registry,
+        "member_convictions",
+        "Members that were convicted on this node's report",
+        Some(convicted as u64),
+    );
+    let given_up = vitals.reports.values().filter(|report| matches!(report, Report::Closed { .. })).count();
+    gauge(
+        registry,
+        "member_reports_closed",
+        "Members with a fault that this node doesn't report, or no more",
+        Some(given_up as u64),
     );
     gauge(registry, "signed_head", "The highest block this node signed", vitals.signing.last);
 }

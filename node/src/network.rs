@@ -78,7 +78,17 @@ impl Network {
         listen: &[Multiaddr],
         external: Vec<Multiaddr>,
     ) -> Result<(Self, Control), ListenError> {
-        let (swarm, control) = node_swarm(key, &swarm::NodeConfig::new(AGENT))?;
+        Self::listen_with(key, listen, external, false).await
+    }
+
+    /// The same, and asks the router to open these ports if so wanted.
+    pub async fn listen_with(
+        key: &SecretKey,
+        listen: &[Multiaddr],
+        external: Vec<Multiaddr>,
+        upnp: bool,
+    ) -> Result<(Self, Control), ListenError> {
+        let (swarm, control) = node_swarm(key, &swarm::NodeConfig { upnp, ..swarm::NodeConfig::new(AGENT) })?;
         let mut network = Self { swarm, external, listeners: Vec::new(), stats: Arc::default() };
         for address in network.external.clone() {
             network.swarm.add_external_address(address);
@@ -156,6 +166,7 @@ impl Network {
                 self.stats.connections.fetch_sub(1, Ordering::Relaxed);
             }
             SwarmEvent::Behaviour(NodeEvent::Ping(event)) => close_if_dead(&mut self.swarm, &event),
+            SwarmEvent::Behaviour(NodeEvent::Upnp(event)) => tracing::info!(?event, "the router"),
             _ => {}
         }
     }

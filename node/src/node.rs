@@ -4,6 +4,7 @@ use crate::admin::{self, Gauges};
 use crate::chain::{Providers, SourceError};
 use crate::clock::unix_seconds;
 use crate::config::NodeConfig;
+use crate::evidence::Reporter;
 use crate::follower::{self, Follower};
 use crate::head::{Attester, Challenges, Genealogist, Gossip, Signing};
 use crate::limits::{HEAD_INBOX, REQUEST_BURST, REQUESTS_PER_SECOND, SHUTDOWN_DEADLINE, STREAM_QUEUE};
@@ -114,7 +115,8 @@ impl Node {
             .map_err(|source| StartError::Admin { address: config.admin, source })?;
         let admin =
             listener.local_addr().map_err(|source| StartError::Admin { address: config.admin, source })?;
-        let (network, control) = Network::listen(&key, &config.listen, config.external.clone()).await?;
+        let (network, control) =
+            Network::listen_with(&key, &config.listen, config.external.clone(), config.upnp).await?;
         let judge = Judge::new(
             config.relay.serve.clone(),
             parts.genealogist.known(),
@@ -169,7 +171,14 @@ impl Node {
         let rates = Arc::new(Rates::new(REQUESTS_PER_SECOND, REQUEST_BURST));
         let gossip =
             Gossip::new(control.clone(), config.peers, lineage.clone(), told, attester.once(), inbox);
+        let reporter = Reporter::new(
+            providers.clone(),
+            store.clone(),
+            spec.contracts.node_staking.address,
+            config.evidence_key,
+        );
         let gauges = Gauges {
+            reported: reporter.reported(),
             spec: spec.clone(),
             lineage: lineage.clone(),
             mirror: mirror.clone(),
@@ -198,6 +207,9 @@ impl Node {
             Box::pin(
                 async move { attester.run(heard, challengers, cancelled).await.map_err(|e| e.to_string()) },
             )
+        });
+        self.spawn("evidence", |cancelled| {
+            Box::pin(async move { reporter.run(cancelled).await.map_err(|e| e.to_string()) })
         });
         self.spawn("gossip", |cancelled| plain(gossip.run(streams.heads, cancelled)));
         let (asked, rated) = (answers.clone(), rates.clone());
@@ -300,9 +312,9 @@ impl Parts {
         spec: Arc<VerifiedSpec>,
         providers: Arc<Providers>,
     ) -> Result<Self, StartError> {
-        let (data_dir, key) = (config.data_dir.clone(), key.clone());
+        let (data_dir, cache_bytes, key) = (config.data_dir.clone(), config.cache_bytes, key.clone());
         let open = move || {
-            let store = Arc::new(Store::open(&data_dir, &spec)?);
+            let store = Arc::new(Store::open_with_cache(&data_dir, &spec, cache_bytes)?);
             let follower = Follower::new(providers.clone(), store.clone(), spec.clone())?;
             let signing = Signing::new(&key, spec.clone(), store.clone())?;
             let genealogist = Genealogist::new(providers.clone(), store.clone(), spec.clone());

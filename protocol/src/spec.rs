@@ -376,6 +376,8 @@ pub(crate) mod tests {
         let bytes = SignedSpec::sign(&example(), &key(9)).to_bytes();
         let spec = verify_spec(&bytes, key(9).address()).unwrap();
         assert_eq!(*spec, example());
+        let signed: SignedSpec = wire::decode(&bytes, MAX_SPEC_BYTES).unwrap();
+        assert_eq!(signed.claimed(), Ok(example()));
         let other = verify_spec(&bytes, key(8).address());
         assert!(matches!(other, Err(SpecError::Publisher { signer, .. }) if signer == key(9).address()));
     }

@@ -4,7 +4,7 @@
 #![allow(missing_docs)]
 
 use alloy::rpc::client::{ClientBuilder, RpcClient};
-use alloy_sol_types::{Eip712Domain, SolCall, SolStruct};
+use alloy_sol_types::{Eip712Domain, SolCall, SolError, SolStruct};
 use anyhow::{Context, ensure};
 use futures::StreamExt;
 use serde_json::{Value, json};
@@ -15,7 +15,8 @@ use windlass_p2p::frame::{read_frame, write_frame};
 use windlass_p2p::libp2p::multiaddr::Protocol;
 use windlass_p2p::swarm::{DeviceConfig, device_swarm};
 use windlass_p2p::{Multiaddr, StreamProtocol};
-use windlass_protocol::head::{Committee, HeadError, Trust, verify_head};
+use windlass_protocol::head::{Committee, Head, HeadError, Trust, verify_head};
+use windlass_protocol::message::head::HeadMessage;
 use windlass_protocol::message::resolve::{Reason, Request, Response};
 use windlass_protocol::message::{MAX_FRAME, names};
 use windlass_protocol::spec::{VerifiedSpec, verify_spec};
@@ -240,5 +241,57 @@ async fn a_new_committee_takes_over_and_the_retired_one_is_refused() -> anyhow::
     let reason = story.resolve_past_a_lie(&a, &a, Lie::RetiredCommittee).await?;
     ensure!(reason.contains("is no more"), "{reason}");
     story.shutdown().await;
+    Ok(())
+}
+
+/// Node 2's second signature at one number, told to node 1 by a stranger, costs node 2 its stake: node 1 has an account
+/// for it, and nobody does anything.
+#[tokio::test]
+async fn a_member_that_signs_two_blocks_loses_its_stake_by_another_nodes_report() -> anyhow::Result<()> {
+    let testnet = Testnet::builder(program("windlass-testnet")?).nodes(2).reporting().start().await?;
+    let desk = Desk::new(&testnet)?;
+    let member = desk.stake(2).await?;
+    let (number, _) = desk.newest().await?;
+    // Served: both have signed it.
+    testnet.wait_served(number).await?;
+    let attested_at = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    let lie = Head { number, hash: B256::repeat_byte(0xe1), attested_at, nonce: B256::ZERO };
+    let attestation = lie.attest(&desk.spec, &desk.node_key(2)?);
+    let message = HeadMessage::Attested { number, hash: lie.hash, attestation };
+
+    let address: Multiaddr = testnet.multiaddrs()[0].parse()?;
+    let Some(Protocol::P2p(peer)) = address.iter().last() else { anyhow::bail!("{address} has no peer id") };
+    let stranger = SecretKey::from_bytes(&rand::random())?;
+    let (mut swarm, control) = device_swarm(&stranger, &DeviceConfig::new("test"))?;
+    let driver = tokio::spawn(async move {
+        loop {
+            swarm.select_next_some().await;
+        }
+    });
+    let mut stream = control.open(peer, vec![address], StreamProtocol::new(names::HEAD), SOON).await?;
+    write_frame(&mut stream, &wire::encode(&message)).await?;
+
+    let admin = &testnet.nodes()[0].as_ref().context("node 1 runs")?.admin;
+    let convicted = async {
+        loop {
+            let said = health(admin).await.unwrap_or_default();
+            if said["faults"][0]["outcome"]["state"] == "convicted" {
+                return said["faults"][0].clone();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let fault = tokio::time::timeout(SOON, convicted).await.context("nobody was convicted")?;
+    ensure!(fault["member"] == member.to_string(), "{fault}");
+    let receipt = desk.ask("eth_getTransactionReceipt", json!([fault["outcome"]["transaction"]])).await?;
+    ensure!(receipt["status"] == "0x1", "{receipt}");
+    // The stake is gone: the same evidence is worth nothing any more.
+    let to = desk.spec.contracts.node_staking.address;
+    let again = json!([{ "from": DEV_ACCOUNTS[1].address, "to": to, "data": fault["report"] }, "latest"]);
+    let refused = desk.ask("eth_call", again).await.unwrap_err();
+    let selector = alloy::primitives::hex::encode(NodeStaking::NodeIsSlashed::SELECTOR);
+    ensure!(format!("{refused:?}").contains(&selector), "{refused:?}");
+    driver.abort();
+    testnet.shutdown().await;
     Ok(())
 }

@@ -18,18 +18,23 @@ fn spec(testnet: &Testnet, file: &Path) -> anyhow::Result<VerifiedSpec> {
     Ok(verify_spec(&fs::read(file)?, testnet.publisher())?)
 }
 
-/// The network's spec as if it had been made long ago, and nobody had renewed it since.
+/// The network's spec as if it had been made long ago.
+fn aged(testnet: &Testnet) -> anyhow::Result<Vec<u8>> {
+    let passphrase = fs::read_to_string(testnet.passphrase_file())?;
+    let publisher = windlass_keyfile::read(&testnet.operator_key(), passphrase.trim_end())?;
+    let made = spec(testnet, &testnet.spec_file())?;
+    let aged = ChainSpec { date: made.date - LONG_AGO, ..(*made).clone() };
+    Ok(SignedSpec::sign(&aged, &publisher).to_bytes())
+}
+
+/// A network whose spec is as old as that, and that nobody has renewed since.
 async fn age(testnet: &mut Testnet) -> anyhow::Result<()> {
     let nodes = testnet.nodes().len();
     for index in 0..nodes {
         testnet.kill_node(index).await?;
         fs::remove_dir_all(testnet.directory().join(format!("node-{}", index + 1)))?;
     }
-    let passphrase = fs::read_to_string(testnet.passphrase_file())?;
-    let publisher = windlass_keyfile::read(&testnet.operator_key(), passphrase.trim_end())?;
-    let made = spec(testnet, &testnet.spec_file())?;
-    let aged = ChainSpec { date: made.date - LONG_AGO, ..(*made).clone() };
-    fs::write(testnet.spec_file(), SignedSpec::sign(&aged, &publisher).to_bytes())?;
+    fs::write(testnet.spec_file(), aged(testnet)?)?;
     for index in 0..nodes {
         testnet.start_node(index).await?;
     }
@@ -125,7 +130,8 @@ async fn who_renews_names_the_committee_that_is_proven_and_is_told_every_mistake
     refused(&run(&["--key", &key]).await?, &["only that key renews it"])?;
     refused(&run(&["--publisher-key", &key]).await?, &["only that key renews it"])?;
     refused(&run(&["--spec-version", "1"]).await?, &["version 1", "not above"])?;
-    refused(&run(&["--date", "99999999999"]).await?, &["--date"])?;
+    refused(&run(&["--date", "99999999999"]).await?, &["99999999999", "is this clock slow"])?;
+    refused(&run(&["--date", "1600000000"]).await?, &["before the present one's"])?;
     let member = made.committee[0].to_string();
     refused(&run(&["--committee", &member, "--date", "99999999999"]).await?, &["is this clock slow"])?;
     refused(&run(&["--committee", &member, "--date", "1"]).await?, &["before the present one's"])?;
@@ -141,6 +147,36 @@ async fn who_renews_names_the_committee_that_is_proven_and_is_told_every_mistake
     let renewed = spec(&testnet, &out)?;
     ensure!(renewed.succeeds(&made).is_ok() && renewed.committee == made.committee, "{renewed:?}");
     refused(&run(&[]).await?, &["not overwritten"])?;
+    testnet.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_kept_network_that_was_left_alone_for_weeks_renews_its_own_spec() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let network = || -> anyhow::Result<_> {
+        let state = Some(folder.path().join("network"));
+        Ok(Testnet::builder(program("windlass-testnet")?).nodes(1).devices(1).state(state))
+    };
+    let testnet = network()?.start().await?;
+    let (made, old) = (spec(&testnet, &testnet.spec_file())?, aged(&testnet)?);
+    let path = testnet.spec_file();
+    testnet.shutdown().await;
+    // One that is young stays as it is.
+    let testnet = network()?.start().await?;
+    ensure!(spec(&testnet, &path)? == made);
+    testnet.shutdown().await;
+
+    fs::write(&path, &old)?;
+    let testnet = network()?.start().await?;
+    let renewed = spec(&testnet, &path)?;
+    ensure!(renewed.succeeds(&made).is_ok(), "version {} of {}", renewed.version, renewed.date);
+    // Its node went on where it was, and whoever has the old file comes in, too.
+    let drawer = testnet.directory().join("drawer.spec");
+    fs::write(&drawer, &old)?;
+    let device = profile(&testnet, "device", &drawer, &testnet.multiaddrs())?;
+    let resolved = device.done(&["resolve", "device-1"]).await?;
+    ensure!(resolved["proof"]["spec_version"] == 2, "{resolved}");
     testnet.shutdown().await;
     Ok(())
 }

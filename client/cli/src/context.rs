@@ -160,6 +160,9 @@ impl Context {
         if let Some(punch) = self.profile.punch {
             builder = builder.punch(punch);
         }
+        if let Some(upnp) = self.profile.upnp {
+            builder = builder.upnp(upnp);
+        }
         Ok(builder.start().await?)
     }
 

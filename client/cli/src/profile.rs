@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 /// passphrase_file = "passphrase"            # instead of the prompt
 /// state_dir = "state"                       # default: $XDG_STATE_HOME/windlass
 /// max_age = 600                             # seconds for which proofs count
+/// upnp = true                               # have the router open ports for those who were let in
 /// punch = false                             # stay on relays, also with devices that have let this one in
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
@@ -48,6 +49,8 @@ pub(crate) struct Profile {
     pub(crate) max_age: Option<u64>,
     /// Whether to try for direct connections with devices that have let this one in.
     pub(crate) punch: Option<bool>,
+    /// Whether to have the router open ports.
+    pub(crate) upnp: Option<bool>,
 }
 
 /// Why there is no usable profile.

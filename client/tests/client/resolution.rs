@@ -343,6 +343,13 @@ async fn several_questions_are_answered_under_one_head() {
     assert_eq!(answer.bundle.fleet(7).unwrap().unwrap().policy_epoch, 1);
     assert_eq!(answer.bundle.device(device(22)).unwrap().unwrap().fleet, 8);
     assert_eq!(answer.bundle.fleet(999).unwrap(), None);
+    // What isn't answered by slots is nobody's lie: nobody is asked.
+    let asked = node.asked();
+    for question in [Question::Committee(1), Question::Spec(1)] {
+        let error = client.ask(vec![question]).await.unwrap_err();
+        assert!(error.to_string().contains("no node was asked"), "{error}");
+    }
+    assert_eq!(node.asked(), asked);
     client.shutdown().await;
 }
 

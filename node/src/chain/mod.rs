@@ -7,14 +7,17 @@
 //! | --- | --- |
 //! | `providers` | several providers as one source: which is asked, which is left, what they say of each other |
 //! | `provider` | one of them over JSON-RPC |
+//! | `transact` | a transaction of an account that the operator gave the node |
 //! | `eligibility` | what a chain must show at the start |
 
 mod eligibility;
 mod provider;
 mod providers;
+mod transact;
 
 pub use provider::BadUrl;
 pub use providers::{ProviderHealth, Providers};
+pub use transact::{Included, Ledger, Signed, Tried};
 
 use std::future::Future;
 use windlass_protocol::header::{Header, HeaderError};

@@ -36,7 +36,7 @@ pub struct BadUrl {
 
 /// One provider, and how it has been doing.
 pub(super) struct Provider {
-    rpc: RootProvider<Ethereum>,
+    pub(super) rpc: RootProvider<Ethereum>,
     /// Scheme, host and port: what may be shown.
     pub(super) url: String,
     /// What tells independent providers apart: whatever the path or the key in it, one host is one provider.
@@ -62,7 +62,7 @@ struct Memory {
 
 /// Whether asking for less may help.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Divisible {
+pub(super) enum Divisible {
     Yes,
     No,
 }
@@ -289,7 +289,7 @@ impl Provider {
         Ok(Some(decoded))
     }
 
-    async fn within<T>(
+    pub(super) async fn within<T>(
         &self,
         divisible: Divisible,
         call: impl Future<Output = Result<T, TransportError>>,

@@ -5,7 +5,7 @@
 //! still are reasons to go on to the next.
 
 use super::provider::{BadUrl, Provider};
-use super::{Answer, Block, ChainSource, Change, CrossCheck, SourceError};
+use super::{Answer, Block, ChainSource, Change, CrossCheck, Included, Ledger, Signed, SourceError, Tried};
 use crate::head::ListSource;
 use crate::limits::{DISTRUST_TIME, FIRST_RANGE_BLOCKS, MAX_PROVIDER_LAG, MAX_RANGE_BLOCKS, SURVEY_EVERY};
 use futures::future::join_all;
@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use windlass_protocol::spec::{ChainSpec, FinalityRule, VerifiedSpec};
-use windlass_protocol::{Address, B256, Bytes};
+use windlass_protocol::{Address, B256, Bytes, SecretKey};
 
 /// The chain through one or more providers.
 pub struct Providers {
@@ -28,6 +28,7 @@ pub struct Providers {
     survey: Mutex<Survey>,
     survey_every: Duration,
     registry: Address,
+    chain_id: u64,
     finality: FinalityRule,
 }
 
@@ -74,6 +75,7 @@ impl Providers {
             survey: Mutex::default(),
             survey_every: SURVEY_EVERY,
             registry: spec.contracts.registry.address,
+            chain_id: spec.chain_id,
             finality: spec.finality,
         })
     }
@@ -269,6 +271,20 @@ impl ChainSource for Providers {
     fn distrust(&self, reason: &str) {
         let former = self.preferred.fetch_add(1, Ordering::Relaxed) % self.providers.len();
         self.providers[former].distrust(reason, Instant::now());
+    }
+}
+
+impl Ledger for Providers {
+    async fn prepare(&self, key: &SecretKey, to: Address, call: &Bytes) -> Answer<Tried> {
+        self.ask(|p| p.prepare(key, self.chain_id, to, call)).await
+    }
+
+    async fn send(&self, signed: &Signed) -> Answer<()> {
+        self.ask(|p| p.send(signed)).await
+    }
+
+    async fn included(&self, transaction: B256) -> Answer<Option<Included>> {
+        self.ask(|p| p.included(transaction)).await
     }
 }
 

@@ -8,10 +8,14 @@
 //! | --- | --- |
 //! | `state` | what the follower tells everybody else |
 //! | `tail` | the unfinalised blocks, in memory and in the store |
+//! | `catch_up` | what was missed, in ranges fetched ahead |
 //! | `step` | one round: fetch, extend the tail, finalise |
+//! | `rebuild` | a mirror built beside the one that is read, and the change-over |
 //! | `resolve` | what becomes of the mirror when a round found something wrong |
 //! | `task` | rounds in time, with pauses after failures |
 
+mod catch_up;
+mod rebuild;
 mod resolve;
 mod state;
 mod step;

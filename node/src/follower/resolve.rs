@@ -19,7 +19,12 @@ impl<S: ChainSource> Follower<S> {
         match doubt {
             Doubt::Mismatch(what) => self.resolve_mismatch(what).await,
             Doubt::Fork(what) => self.resolve_fork(what).await,
-            Doubt::Damage(what) => self.start_over(what, None),
+            // One that builds has nothing to lose.
+            Doubt::Damage(what) if self.besides.is_some() => self.start_over(what, None),
+            Doubt::Damage(what) => {
+                self.begin_rebuild(&what)?;
+                Err(FollowError::Damaged(what))
+            }
         }
     }
 

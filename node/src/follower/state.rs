@@ -95,6 +95,8 @@ pub struct MirrorState {
     pub recent: Arc<Recent>,
     /// The unfinalised blocks that write something, oldest first.
     pub tail: Arc<[Unfinal]>,
+    /// How far a mirror is that is being built to replace this one.
+    pub beside: Option<u64>,
     /// The last failure, until a round succeeds.
     pub trouble: Option<String>,
     /// Why the last account proof couldn't be had: without one nothing can be attested.

@@ -1,12 +1,11 @@
 //! One round of following: ask for the newest and the final block, extend or rewind the tail, move what is
 //! final into the base.
 
+use super::rebuild::Rebuild;
 use super::state::{FinalHead, MirrorState, Phase, Recent};
 use super::tail::{Entry, Tail};
 use crate::chain::{Block, ChainSource, Change, CrossCheck, SourceError};
-use crate::limits::{
-    CATCH_UP_BLOCKS, FIRST_RANGE_BLOCKS, MAX_RANGE_BLOCKS, MAX_TAIL_BLOCKS, NEEDED_PROVIDERS,
-};
+use crate::limits::{MAX_TAIL_BLOCKS, NEEDED_PROVIDERS};
 use crate::on_disk::on_disk;
 use crate::store::{
     Accounts, ApplyError, Durability, FinalBlock, Headers, Position, Store, StoreError, TailBlock, View,
@@ -41,6 +40,9 @@ pub enum FollowError {
          provider agrees again or a second one decides (name more in `providers`)"
     )]
     Disputed(String),
+    /// The mirror on disk can't be read or changed any more.
+    #[error("{0}; it is being built anew beside, and what can still be read of it is served")]
+    Damaged(String),
     /// Finality is further behind than any chain's should be.
     #[error("{0} blocks are not final, more than are followed: the chain's finality has stalled")]
     Stalled(u64),
@@ -105,6 +107,10 @@ pub struct Follower<S> {
     pub(super) mismatches: u32,
     /// Unfinalised blocks followed at most.
     pub(super) most_tail: u64,
+    /// A mirror that is being built beside this one.
+    pub(super) rebuild: Option<Rebuild<S>>,
+    /// The state of the follower whose mirror this one is built to replace.
+    pub(super) besides: Option<watch::Receiver<MirrorState>>,
     pub(super) state: watch::Sender<MirrorState>,
 }
 
@@ -128,6 +134,8 @@ impl<S: ChainSource> Follower<S> {
             round: 0,
             mismatches: 0,
             most_tail: MAX_TAIL_BLOCKS,
+            rebuild: None,
+            besides: None,
             state: watch::Sender::new(state),
         })
     }
@@ -140,6 +148,7 @@ impl<S: ChainSource> Follower<S> {
     /// One round. Tells the state whatever comes of it.
     pub async fn step(&mut self) -> Result<(), FollowError> {
         self.round += 1;
+        self.tend_rebuild().await?;
         let outcome = match self.round().await {
             Ok(()) => Ok(()),
             Err(Broken::Doubted(doubt)) => self.resolve(doubt).await,
@@ -252,58 +261,6 @@ impl<S: ChainSource> Follower<S> {
         }
     }
 
-    /// Fetches everything up to the final block in ranges, when much is missing.
-    async fn catch_up(&mut self, finalized: &Block) -> Result<(), Broken> {
-        let target = finalized.header.number;
-        let from = self.base.map_or(self.spec.deploy_block, |base| base.number + 1);
-        if self.base.is_some() && target < from + CATCH_UP_BLOCKS {
-            return Ok(());
-        }
-        // A mirror that was proven stays readable there, in case what comes turns out to be false.
-        let floor =
-            self.base.and_then(|_| on_disk(|| self.store.last_proven_height()).transpose()).transpose()?;
-        on_disk(|| self.tail.rewind(&self.store, 0))?;
-        self.state.send_modify(|state| {
-            state.phase = Phase::Syncing;
-            state.attestable = None;
-        });
-        let (mut from, mut size) = (from, FIRST_RANGE_BLOCKS);
-        while from <= target {
-            let to = target.min(from + size - 1);
-            match self.source.changes_between(from, to).await {
-                Ok(changes) => {
-                    self.apply_range(to, finalized, changes, floor.unwrap_or(to)).await?;
-                    from = to + 1;
-                    size = (size * 2).min(MAX_RANGE_BLOCKS);
-                }
-                Err(SourceError::TooMuch { .. }) if size > 1 => size /= 2,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.canonical = true;
-        self.recent.reset(target);
-        self.announce().await
-    }
-
-    async fn apply_range(
-        &mut self,
-        to: u64,
-        finalized: &Block,
-        changes: Vec<Change>,
-        floor: u64,
-    ) -> Result<(), Broken> {
-        let last = to == finalized.header.number;
-        let block = if last {
-            finalized.clone()
-        } else {
-            let block = self.source.by_number(to).await?;
-            block.ok_or_else(|| SourceError::Unavailable(format!("the provider has lost block {to}")))?
-        };
-        let account = if last { self.account_of(&block).await? } else { None };
-        // Nothing is served while catching up, so no version in between is kept.
-        self.apply(&block, changes, account, floor, Durability::Process)
-    }
-
     /// Makes the tail end in `latest`: walks back by parent hash to a block that is known.
     async fn extend_tail(&mut self, latest: &Block) -> Result<(), Broken> {
         // Before anything of it is fetched or kept.
@@ -374,7 +331,7 @@ impl<S: ChainSource> Follower<S> {
 
     /// The verified account proof at an attestable height; `None` elsewhere, and where the provider doesn't
     /// keep that block's state any more.
-    async fn account_of(&self, block: &Block) -> Result<Option<(Vec<Bytes>, B256)>, Broken> {
+    pub(super) async fn account_of(&self, block: &Block) -> Result<Option<(Vec<Bytes>, B256)>, Broken> {
         if !self.spec.attestable(block.header.number) {
             return Ok(None);
         }
@@ -459,7 +416,7 @@ impl<S: ChainSource> Follower<S> {
         self.announce().await
     }
 
-    fn apply(
+    pub(super) fn apply(
         &mut self,
         block: &Block,
         changes: Vec<Change>,

@@ -17,7 +17,7 @@ pub async fn run<S: ChainSource>(
     loop {
         // A round cut short leaves nothing half done: every write is one batch.
         let outcome = tokio::select! {
-            () = cancelled.cancelled() => return Ok(()),
+            () = cancelled.cancelled() => break,
             outcome = follower.step() => outcome,
         };
         match outcome {
@@ -29,8 +29,10 @@ pub async fn run<S: ChainSource>(
             }
         }
         tokio::select! {
-            () = cancelled.cancelled() => return Ok(()),
+            () = cancelled.cancelled() => break,
             () = tokio::time::sleep(pause) => {}
         }
     }
+    follower.end_rebuild().await;
+    Ok(())
 }

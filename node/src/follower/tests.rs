@@ -13,6 +13,8 @@ use std::sync::Arc;
 use windlass_protocol::B256;
 use windlass_protocol::spec::VerifiedSpec;
 
+mod rebuild;
+
 fn word(byte: u8) -> B256 {
     B256::with_last_byte(byte)
 }
@@ -172,9 +174,11 @@ enum Action {
     KillMidRound(usize),
     /// So many final blocks are others now, and more follow: what only the one provider of a development chain may do.
     TakeBack(u64, Vec<(u8, u8)>),
+    /// The operator asks for the mirror to be built anew.
+    Rebuild,
 }
 
-const ACTIONS: [&str; 14] = [
+const ACTIONS: [&str; 15] = [
     "extend",
     "reorg",
     "finalise",
@@ -189,6 +193,7 @@ const ACTIONS: [&str; 14] = [
     "fail",
     "kill -9 in a round",
     "take back final blocks",
+    "rebuild beside",
 ];
 
 impl Action {
@@ -208,6 +213,7 @@ impl Action {
             Self::Fail(_) => 11,
             Self::KillMidRound(_) => 12,
             Self::TakeBack(..) => 13,
+            Self::Rebuild => 14,
         };
         ACTIONS[index]
     }
@@ -260,6 +266,13 @@ impl Action {
                 }
                 chain.finalise(*blocks + 1);
             }
+            Self::Rebuild => {
+                if world.chain.finalised() >= world.spec.deploy_block {
+                    world.settle().await;
+                    world.request_rebuild();
+                    world.rebuild().await;
+                }
+            }
             Self::KillMidRound(answers) => {
                 for value in 0..3 {
                     chain.extend(changes(&[(6, value), (7, value)]));
@@ -295,6 +308,7 @@ fn action() -> impl Strategy<Value = Action> {
         3 => (1..9usize).prop_map(Action::Fail),
         2 => (0..12usize).prop_map(Action::KillMidRound),
         2 => (1..12u64, pairs()).prop_map(|(blocks, pairs)| Action::TakeBack(blocks, pairs)),
+        1 => Just(Action::Rebuild),
     ]
 }
 

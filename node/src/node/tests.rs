@@ -49,9 +49,12 @@ impl World {
             providers: vec![self.rpc.url.clone()],
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
             external: Vec::new(),
+            upnp: false,
             peers: peers.iter().map(peer).collect(),
             admin: "127.0.0.1:0".parse().unwrap(),
             poll_interval: Duration::from_millis(20),
+            cache_bytes: crate::limits::LEAST_STORE_CACHE_BYTES,
+            evidence_key: None,
             relay: Default::default(),
         }
     }

@@ -1,32 +1,62 @@
 //! The column families: which there are, and the types of their keys and values.
 //!
-//! Owns the layout on disk. Numbers in keys are big-endian, so that keys sort by them; versioned keys end in
-//! the inverted height, so that a seek finds the newest version at or below a height.
+//! Owns the layout on disk. Numbers in keys are big-endian, so that keys sort by them. What stands now and what stood
+//! before lie apart: the newest state is one point read per slot or trie node, an older one two.
 
 use rlp::{Decodable, DecoderError, Encodable, Rlp, RlpStream};
 use windlass_protocol::head::Attestation;
-use windlass_protocol::{Address, B256, Bytes, DeviceId, trie::NibblePath, trie::TrieId};
+use windlass_protocol::{Address, B256, Bytes, DeviceId, trie::NibblePath};
 
-/// Changes whenever a codec here changes: a directory of another schema is refused.
-pub(super) const SCHEMA: u64 = 1;
+/// Changes whenever a codec or a family here changes, together with a step in `migrate`.
+pub(super) const SCHEMA: u64 = 2;
+
+/// One of the two mirrors that a directory has room for: the one that is read, and one that is built beside it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Side {
+    /// Where a new directory begins.
+    A,
+    /// The other.
+    B,
+}
+
+impl Side {
+    /// The other one.
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+
+    pub(super) fn number(self) -> u64 {
+        match self {
+            Self::A => 0,
+            Self::B => 1,
+        }
+    }
+
+    pub(super) fn of_number(number: u64) -> Option<Self> {
+        [Self::A, Self::B].into_iter().find(|side| side.number() == number)
+    }
+}
 
 /// A column family.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Family {
-    /// Schema, chain spec, cursor, floor.
+    /// Schema, chain spec, which side is read.
     Meta,
+    /// Cursor and floor of a mirror.
+    Mark,
     /// Number → header RLP of recent final blocks.
     Header,
-    /// Slot, by height.
+    /// Slot → since when it has which value.
     Slot,
-    /// Trie node, by height.
+    /// Path → since when which trie node is there.
     Trie,
-    /// Versions that nobody needs once the window has passed a height.
-    Stale,
+    /// Height and key → what the block of that height replaced, as long as somebody may read below it.
+    Past,
     /// Number → what an unfinalised block will change.
     Tail,
-    /// Clear keys of slots, for enumerating.
-    Index,
     /// Height → proof of the registry's account.
     Account,
     /// Device → its newest route.
@@ -38,39 +68,38 @@ pub enum Family {
 }
 
 impl Family {
-    /// All of them; each is created when the directory is.
-    pub const ALL: [Self; 11] = [
-        Self::Meta,
-        Self::Header,
-        Self::Slot,
-        Self::Trie,
-        Self::Stale,
-        Self::Tail,
-        Self::Index,
-        Self::Account,
-        Self::Route,
-        Self::Head,
-        Self::Ticket,
-    ];
+    /// Those of the node itself: one each, whichever mirror is read.
+    const OF_NODE: [Self; 4] = [Self::Meta, Self::Route, Self::Head, Self::Ticket];
 
-    /// What a rebuild empties: everything that the chain can tell again.
-    pub(super) const MIRROR: [Self; 7] =
-        [Self::Header, Self::Slot, Self::Trie, Self::Stale, Self::Tail, Self::Index, Self::Account];
+    /// Those of a mirror, one on each side: everything that the chain can tell again.
+    pub(super) const OF_MIRROR: [Self; 7] =
+        [Self::Mark, Self::Header, Self::Slot, Self::Trie, Self::Past, Self::Tail, Self::Account];
+
+    /// All of a directory, each with its side; of the node's own either is the same.
+    pub(super) fn all() -> impl Iterator<Item = (Self, Side)> {
+        let of_node = Self::OF_NODE.map(|family| (family, Side::A));
+        let sides = [Side::A, Side::B].into_iter();
+        of_node.into_iter().chain(sides.flat_map(|side| Self::OF_MIRROR.map(|family| (family, side))))
+    }
 
     /// The name on disk.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self, side: Side) -> &'static str {
+        let of = |a, b| match side {
+            Side::A => a,
+            Side::B => b,
+        };
         match self {
             Self::Meta => "meta",
-            Self::Header => "header",
-            Self::Slot => "slot",
-            Self::Trie => "trie",
-            Self::Stale => "stale",
-            Self::Tail => "tail",
-            Self::Index => "index",
-            Self::Account => "account",
             Self::Route => "route",
             Self::Head => "head",
             Self::Ticket => "ticket",
+            Self::Mark => of("mark-a", "mark-b"),
+            Self::Header => of("header-a", "header-b"),
+            Self::Slot => of("slot-a", "slot-b"),
+            Self::Trie => of("trie-a", "trie-b"),
+            Self::Past => of("past-a", "past-b"),
+            Self::Tail => of("tail-a", "tail-b"),
+            Self::Account => of("account-a", "account-b"),
         }
     }
 }
@@ -116,9 +145,9 @@ macro_rules! by_number {
 }
 
 macro_rules! one_entry {
-    ($(#[$doc:meta])* $column:ident, $family:expr, $key:literal, $value:ty) => {
+    ($(#[$doc:meta])* $visible:vis $column:ident, $family:expr, $key:literal, $value:ty) => {
         $(#[$doc])*
-        pub struct $column;
+        $visible struct $column;
         impl Column for $column {
             const FAMILY: Family = $family;
             type Key = ();
@@ -133,11 +162,15 @@ macro_rules! one_entry {
 
 one_entry! {
     /// The schema of the directory.
-    Schema, Family::Meta, b"schema", u64
+    pub Schema, Family::Meta, b"schema", u64
 }
 one_entry! {
     /// The hash of the chain spec that the directory belongs to.
-    SpecHash, Family::Meta, b"spec", Word
+    pub SpecHash, Family::Meta, b"spec", Word
+}
+one_entry! {
+    /// The side that is read; see [`Side::number`].
+    pub(super) Live, Family::Meta, b"live", u64
 }
 /// The signed chain spec that the directory belongs to, as its publisher signed it.
 pub struct SpecBytes;
@@ -159,15 +192,19 @@ impl Column for SpecBytes {
 
 one_entry! {
     /// The last final block that the mirror holds.
-    Cursor, Family::Meta, b"cursor", Position
+    pub Cursor, Family::Mark, b"cursor", Position
 }
 one_entry! {
     /// The lowest height at which the mirror can still be read.
-    Floor, Family::Meta, b"floor", u64
+    pub Floor, Family::Mark, b"floor", u64
+}
+one_entry! {
+    /// Where the mirror is being taken back to: until it is there nothing in it counts.
+    pub(super) Rewinding, Family::Mark, b"rewinding", Position
 }
 one_entry! {
     /// The highest head this node ever signed.
-    Signed, Family::Head, b"signed", SignedHead
+    pub Signed, Family::Head, b"signed", SignedHead
 }
 
 /// A 32-byte word as RLP.
@@ -389,52 +426,79 @@ pub(super) fn device_of_key(key: &[u8]) -> Option<DeviceId> {
     Address::try_from(key).ok().map(DeviceId)
 }
 
-/// What a slot's versions share.
-pub(super) fn slot_prefix(slot: &B256) -> Vec<u8> {
-    slot.to_vec()
-}
-
-/// What a trie node's versions share: trie, then one byte per nibble. Nibbles are below 0x10 and an inverted
-/// height begins with 0xff, so the versions of a node sort after everything below its path.
-pub(super) fn trie_prefix(trie: &TrieId, path: &NibblePath) -> Vec<u8> {
-    let mut key = trie.to_vec();
-    key.extend_from_slice(&path.to_bytes());
+/// Where a trie node stands: how deep, then the nibbles two to a byte. So the upper levels, which every proof needs,
+/// lie together.
+pub(super) fn trie_key(path: &NibblePath) -> Vec<u8> {
+    let nibbles = path.to_bytes();
+    let mut key = Vec::with_capacity(1 + nibbles.len().div_ceil(2));
+    key.push(nibbles.len() as u8);
+    key.extend(nibbles.chunks(2).map(|pair| pair[0] << 4 | pair.get(1).copied().unwrap_or_default()));
     key
 }
 
-/// The key of one version.
-pub(super) fn version(prefix: &[u8], height: u64) -> Vec<u8> {
-    let mut key = Vec::with_capacity(prefix.len() + 8);
-    key.extend_from_slice(prefix);
-    key.extend_from_slice(&(!height).to_be_bytes());
-    key
+/// What stands at a key: since which block, and its bytes, none if there is nothing any more.
+pub(super) fn standing(since: u64, bytes: &[u8]) -> Vec<u8> {
+    [&since.to_be_bytes()[..], bytes].concat()
 }
 
-/// The height in a version's key.
-pub(super) fn height_of_version(key: &[u8]) -> Option<u64> {
-    number(key.get(key.len().checked_sub(8)?..)?).map(|inverted| !inverted)
+/// The parts of [`standing`].
+pub(super) fn parse_standing(value: &[u8]) -> Option<(u64, &[u8])> {
+    let (since, bytes) = value.split_at_checked(8)?;
+    Some((number(since)?, bytes))
 }
 
-/// The key of a stale entry: from this height on, the version `key` of `family` is needed by nobody.
-pub(super) fn stale(from: u64, family: Family, key: &[u8]) -> Vec<u8> {
-    let mut entry = from.to_be_bytes().to_vec();
-    entry.push(match family {
+/// The key of what the block at `height` replaced at `key` of `family`. Height first: what nobody reads any more lies
+/// together, and so does what a rewind takes back.
+pub(super) fn past_key(height: u64, family: Family, key: &[u8]) -> Vec<u8> {
+    let mut past = Vec::with_capacity(9 + key.len());
+    past.extend_from_slice(&height.to_be_bytes());
+    past.push(match family {
         Family::Slot => 0,
         _ => 1,
     });
-    entry.extend_from_slice(key);
-    entry
+    past.extend_from_slice(key);
+    past
 }
 
-/// The parts of a stale entry's key.
-pub(super) fn parse_stale(entry: &[u8]) -> Option<(u64, Family, &[u8])> {
-    let from = number(entry.get(..8)?)?;
-    let family = match entry.get(8)? {
+/// The parts of a [`past_key`].
+pub(super) fn parse_past_key(past: &[u8]) -> Option<(u64, Family, &[u8])> {
+    let height = number(past.get(..8)?)?;
+    let family = match past.get(8)? {
         0 => Family::Slot,
         1 => Family::Trie,
         _ => return None,
     };
-    Some((from, family, &entry[9..]))
+    Some((height, family, &past[9..]))
+}
+
+/// What a block replaced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Former<'a> {
+    /// Whether the block left nothing there: a mark that says so can go once nobody reads below.
+    pub(super) removed: bool,
+    /// What stood there, as [`standing`] has it; `None` for nothing.
+    pub(super) stood: Option<&'a [u8]>,
+}
+
+impl<'a> Former<'a> {
+    const REMOVED: u8 = 1;
+    const STOOD: u8 = 2;
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let removed = if self.removed { Self::REMOVED } else { 0 };
+        let stood = if self.stood.is_some() { Self::STOOD } else { 0 };
+        [&[removed | stood][..], self.stood.unwrap_or_default()].concat()
+    }
+
+    pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let (flags, rest) = bytes.split_first()?;
+        let removed = flags & Self::REMOVED != 0;
+        match flags & !Self::REMOVED {
+            0 if rest.is_empty() => Some(Self { removed, stood: None }),
+            Self::STOOD if rest.len() >= 8 => Some(Self { removed, stood: Some(rest) }),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -466,22 +530,34 @@ mod tests {
             let _ = Routes::decode(&bytes);
             let _ = Cursor::decode(&bytes);
             let _ = Faults::decode(&bytes);
-            let _ = parse_stale(&bytes);
-            let _ = height_of_version(&bytes);
+            let _ = parse_past_key(&bytes);
+            let _ = parse_standing(&bytes);
+            let _ = Former::decode(&bytes);
+        }
+
+        #[test]
+        fn what_was_replaced_survives(height: u64, removed: bool, stood in prop::option::of(prop::collection::vec(any::<u8>(), 8..90))) {
+            let former = Former { removed, stood: stood.as_deref() };
+            let encoded = former.encode();
+            prop_assert_eq!(Former::decode(&encoded), Some(former));
+            let key = past_key(height, Family::Trie, &[1, 2]);
+            prop_assert_eq!(parse_past_key(&key), Some((height, Family::Trie, &[1, 2][..])));
         }
     }
 
     #[test]
-    fn newer_versions_sort_first_and_after_everything_below() {
-        let trie = B256::ZERO;
-        let path = NibblePath::from_bytes(&[1]).unwrap();
-        let below = NibblePath::from_bytes(&[1, 15, 15]).unwrap();
-        let newer = version(&trie_prefix(&trie, &path), 9);
-        let older = version(&trie_prefix(&trie, &path), 8);
-        assert!(newer < older);
-        assert!(version(&trie_prefix(&trie, &below), 0) < newer);
-        assert_eq!(height_of_version(&newer), Some(9));
-        let entry = stale(12, Family::Trie, &older);
-        assert_eq!(parse_stale(&entry), Some((12, Family::Trie, older.as_slice())));
+    fn no_two_paths_share_a_key_and_upper_ones_lie_together() {
+        let key = |nibbles: &[u8]| trie_key(&NibblePath::from_bytes(nibbles).unwrap());
+        assert_eq!(key(&[]), [0]);
+        assert_eq!((key(&[1]), key(&[1, 0])), (vec![1, 0x10], vec![2, 0x10]));
+        assert_eq!(key(&[1, 2, 3]), [3, 0x12, 0x30]);
+        assert!(key(&[15]) < key(&[0, 0]));
+    }
+
+    #[test]
+    fn each_family_has_a_name_of_its_own() {
+        let names: std::collections::BTreeSet<_> =
+            Family::all().map(|(family, side)| family.name(side)).collect();
+        assert_eq!(names.len(), Family::all().count());
     }
 }

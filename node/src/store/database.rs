@@ -1,14 +1,15 @@
 //! Opening the data directory, point reads, scans, and batches that are written whole or not at all.
 
-use super::column::{self, Column, Family, SCHEMA};
+use super::column::{self, Column, Family, Former, Live, SCHEMA, Schema, Side};
 use super::owner::Access;
+use super::upper::Upper;
 use super::{Cursor, Fault, Faults, Floor, KeptRoute, Position, Routes, Tail, TailBlock};
-use rocksdb::{
-    BoundColumnFamily, DB, DBCompressionType, IteratorMode, Options, ReadOptions, WriteBatch, WriteOptions,
-};
+use super::{migrate, options};
+use crate::limits::STORE_CACHE_BYTES;
+use rocksdb::{BoundColumnFamily, DB, DBPinnableSlice, IteratorMode, WriteBatch, WriteOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use windlass_protocol::{Address, B256, DeviceId, keccak256, spec::VerifiedSpec, trie::TrieId};
 
 /// What is said when a directory has to go.
@@ -20,9 +21,9 @@ pub enum StoreError {
     /// Another process, or another node of this one, has it open.
     #[error("data_dir {} is in use by another node: stop that one, or give this one a data_dir of its own", .0.display())]
     Locked(PathBuf),
-    /// Written by another release.
+    /// Written by a newer release.
     #[error(
-        "data_dir {} has schema {found}, this release writes {SCHEMA}: use another data_dir; the mirror is rebuilt from the chain{LOSES}",
+        "data_dir {} has schema {found}, this release knows up to {SCHEMA}: use a newer release, or another data_dir; the mirror is rebuilt from the chain{LOSES}",
         .path.display()
     )]
     Schema {
@@ -31,6 +32,9 @@ pub enum StoreError {
         /// Its schema.
         found: u64,
     },
+    /// Written by an older release, and opened for reading only.
+    #[error("data_dir {} is of an older release: run the node on it once, which brings it up to date", .0.display())]
+    Older(PathBuf),
     /// Of another chain spec, of which the configured one is no renewal.
     #[error(
         "data_dir {} belongs to chain spec {found}, the configured one is {configured}{why}: use the spec it was made with, a renewal of it, or another data_dir{LOSES}",
@@ -67,6 +71,14 @@ pub enum StoreError {
         /// What RocksDB says.
         source: rocksdb::Error,
     },
+    /// A file beside RocksDB's.
+    #[error("data_dir {}: {source}: see to that disk and start again", .path.display())]
+    File {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// An entry isn't what this release writes.
     #[error("data_dir {}: a damaged entry of '{family}': delete the directory, the mirror is rebuilt from the chain{LOSES}", .path.display())]
     Damaged {
@@ -91,16 +103,18 @@ pub enum Durability {
 pub struct StoreSize {
     /// Bytes on disk and in buffers.
     pub bytes: u64,
-    /// Versions of slots.
+    /// Slots that were ever written.
     pub slots: u64,
-    /// Versions of trie nodes.
+    /// Trie nodes.
     pub trie_nodes: u64,
 }
 
-/// The open data directory.
+/// The open data directory, and one of the two mirrors in it.
 pub struct Store {
-    db: DB,
+    pub(super) db: Arc<DB>,
     pub(super) path: PathBuf,
+    /// Whether this is the mirror on side B.
+    b: AtomicBool,
     /// The registry's storage trie.
     pub(super) trie: TrieId,
     /// From here up the mirror can be read; raised before anything below is deleted.
@@ -109,6 +123,25 @@ pub struct Store {
     wanted: AtomicU64,
     /// Counts rebuilds, so that a reader notices one under its feet.
     pub(super) generation: AtomicU64,
+    /// What every proof needs.
+    pub(super) upper: Upper,
+}
+
+/// What stands at a key as of some height.
+pub(super) struct Standing {
+    /// The block that put it there.
+    pub(super) since: u64,
+    /// Whether nothing newer is there.
+    pub(super) newest: bool,
+    /// None of them if there is nothing any more.
+    pub(super) bytes: Vec<u8>,
+}
+
+/// An entry of the past.
+pub(super) struct PastEntry {
+    pub(super) key: Box<[u8]>,
+    /// Whether its block left nothing there.
+    pub(super) removed: bool,
 }
 
 impl Store {
@@ -116,33 +149,109 @@ impl Store {
     /// was made under an older version of its spec. Reads and creates files:
     /// call it where blocking is allowed.
     pub fn open(path: &Path, spec: &VerifiedSpec) -> Result<Self, StoreError> {
-        let families = Family::ALL.map(|family| (family.name(), family_options(family)));
-        let db = DB::open_cf_with_opts(&options(), path, families).map_err(|source| refused(path, source))?;
-        Self::over(db, path, spec, Access::Write)
+        Self::open_with_cache(path, spec, STORE_CACHE_BYTES)
+    }
+
+    /// The same with another bound for the memory that holds what was read lately.
+    pub fn open_with_cache(path: &Path, spec: &VerifiedSpec, bytes: usize) -> Result<Self, StoreError> {
+        let store = Self::open_raw(path, spec, bytes)?;
+        store.check_owner(spec, Access::Write)?;
+        store.bring_up_to_date(&mut || true)?;
+        store.settle()?;
+        Ok(store)
+    }
+
+    /// Opened, and nothing looked at.
+    pub(super) fn open_raw(path: &Path, spec: &VerifiedSpec, bytes: usize) -> Result<Self, StoreError> {
+        // A directory that isn't there yet has none.
+        let there = DB::list_cf(&options::database(), path).unwrap_or_default();
+        let cache = options::cache(bytes);
+        let known = Family::all().map(|(family, side)| (family.name(side), options::family(family, &cache)));
+        let mut families: Vec<_> = known.map(|(name, options)| (name.to_owned(), options)).collect();
+        // Of another release; all of a directory are opened or none.
+        for name in there {
+            if name != "default" && families.iter().all(|(known, _)| *known != name) {
+                families.push((name, options::former()));
+            }
+        }
+        let db = DB::open_cf_with_opts(&options::database(), path, families)
+            .map_err(|source| refused(path, source))?;
+        Ok(Self::over(Arc::new(db), path, keccak256(spec.contracts.registry.address)))
     }
 
     /// Opens a data directory for reading only, also while a node runs on it: what it held at this moment.
     pub fn open_read_only(path: &Path, spec: &VerifiedSpec) -> Result<Self, StoreError> {
-        let names = Family::ALL.map(Family::name);
-        let db = DB::open_cf_for_read_only(&Options::default(), path, names, false)
+        let there = DB::list_cf(&options::database(), path).map_err(|source| refused(path, source))?;
+        let names: Vec<_> = Family::all().map(|(family, side)| family.name(side)).collect();
+        if names.iter().any(|name| there.iter().all(|known| known != name)) {
+            return Err(StoreError::Older(path.to_owned()));
+        }
+        let db = DB::open_cf_for_read_only(&options::database(), path, names, false)
             .map_err(|source| refused(path, source))?;
-        Self::over(db, path, spec, Access::Read)
+        let store = Self::over(Arc::new(db), path, keccak256(spec.contracts.registry.address));
+        store.check_owner(spec, Access::Read)?;
+        if store.schema()? != Some(SCHEMA) {
+            return Err(StoreError::Older(path.to_owned()));
+        }
+        store.take_up()?;
+        Ok(store)
     }
 
-    fn over(db: DB, path: &Path, spec: &VerifiedSpec, access: Access) -> Result<Self, StoreError> {
-        let store = Self {
+    pub(super) fn over(db: Arc<DB>, path: &Path, trie: TrieId) -> Self {
+        Self {
             db,
             path: path.to_owned(),
-            trie: keccak256(spec.contracts.registry.address),
+            b: AtomicBool::new(false),
+            trie,
             floor: AtomicU64::new(0),
             wanted: AtomicU64::new(0),
             generation: AtomicU64::new(0),
-        };
-        store.check_owner(spec, access)?;
-        let floor = store.get::<Floor>(&())?.unwrap_or(0);
-        store.floor.store(floor, Ordering::SeqCst);
-        store.wanted.store(floor, Ordering::SeqCst);
-        Ok(store)
+            upper: Upper::default(),
+        }
+    }
+
+    /// The same directory with the other mirror.
+    pub(super) fn of_other_side(&self) -> Self {
+        let store = Self::over(self.db.clone(), &self.path, self.trie);
+        store.read_side(self.side().other());
+        store
+    }
+
+    /// The mirror that this one reads and writes.
+    pub(super) fn side(&self) -> Side {
+        if self.b.load(Ordering::SeqCst) { Side::B } else { Side::A }
+    }
+
+    pub(super) fn read_side(&self, side: Side) {
+        self.b.store(side == Side::B, Ordering::SeqCst);
+    }
+
+    pub(super) fn schema(&self) -> Result<Option<u64>, StoreError> {
+        self.get::<Schema>(&())
+    }
+
+    /// Takes the steps from an older schema to the present one. `go_on` is asked after each batch: ending there is what
+    /// a kill does.
+    pub(super) fn bring_up_to_date(&self, go_on: &mut dyn FnMut() -> bool) -> Result<bool, StoreError> {
+        let found = self.schema()?.ok_or_else(|| self.damaged(Family::Meta))?;
+        migrate::run(self, found, go_on)
+    }
+
+    /// Finishes what a former process began: a rewind goes on, a mirror that was being built beside goes.
+    fn settle(&self) -> Result<(), StoreError> {
+        self.take_up()?;
+        self.of_other_side().discard()?;
+        self.go_on_rewinding()
+    }
+
+    /// Reads which mirror counts, and how far back.
+    fn take_up(&self) -> Result<(), StoreError> {
+        let live = self.get::<Live>(&())?.unwrap_or_default();
+        self.read_side(Side::of_number(live).ok_or_else(|| self.damaged(Family::Meta))?);
+        let floor = self.get::<Floor>(&())?.unwrap_or(0);
+        self.floor.store(floor, Ordering::SeqCst);
+        self.wanted.store(floor, Ordering::SeqCst);
+        Ok(())
     }
 
     /// One entry.
@@ -209,9 +318,12 @@ impl Store {
             Ok::<u64, StoreError>(value.unwrap_or_default())
         };
         let mut size = StoreSize::default();
-        for family in Family::ALL {
-            size.bytes += property(family, "rocksdb.total-sst-files-size")?;
-            size.bytes += property(family, "rocksdb.cur-size-all-mem-tables")?;
+        for (family, side) in Family::all() {
+            for name in ["rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables"] {
+                let handle = self.handle(family, side);
+                let bytes = self.db.property_int_value_cf(&handle, name).map_err(|e| self.disk(e))?;
+                size.bytes += bytes.unwrap_or_default();
+            }
         }
         size.slots = property(Family::Slot, "rocksdb.estimate-num-keys")?;
         size.trie_nodes = property(Family::Trie, "rocksdb.estimate-num-keys")?;
@@ -252,76 +364,84 @@ impl Store {
             .collect()
     }
 
-    /// Shows every key of a family; `None` says that one is damaged.
-    pub(super) fn for_each_key(
+    /// What stands at a key now: since when, and the bytes that [`column::parse_standing`] takes apart.
+    pub(super) fn now(
         &self,
         family: Family,
-        mut each: impl FnMut(&[u8]) -> Option<()>,
-    ) -> Result<(), StoreError> {
-        for entry in self.db.iterator_cf(&self.family(family), IteratorMode::Start) {
-            let (key, _) = entry.map_err(|e| self.disk(e))?;
-            each(&key).ok_or_else(|| self.damaged(family))?;
-        }
-        Ok(())
+        key: &[u8],
+    ) -> Result<Option<(u64, DBPinnableSlice<'_>)>, StoreError> {
+        let value = self.db.get_pinned_cf(&self.family(family), key).map_err(|e| self.disk(e))?;
+        let Some(value) = value else { return Ok(None) };
+        let (since, _) = column::parse_standing(&value).ok_or_else(|| self.damaged(family))?;
+        Ok(Some((since, value)))
     }
 
-    /// The newest version at or below `height` of what has `prefix`: its height and bytes.
-    pub(super) fn newest(
-        &self,
-        family: Family,
-        prefix: &[u8],
-        height: u64,
-    ) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
-        let mut options = ReadOptions::default();
-        // One past the oldest version there can be.
-        let mut end = column::version(prefix, 0);
-        end.push(0);
-        options.set_iterate_upper_bound(end);
-        let mut entries = self.db.raw_iterator_cf_opt(&self.family(family), options);
-        entries.seek(column::version(prefix, height));
-        let Some((key, value)) = entries.item() else {
-            return entries.status().map(|()| None).map_err(|e| self.disk(e));
-        };
-        if key.len() != prefix.len() + 8 || !key.starts_with(prefix) {
-            return Ok(None);
+    /// What stood at a key as of `height`. Where it was overwritten since, each block that did left what it replaced.
+    pub(super) fn at(&self, family: Family, key: &[u8], height: u64) -> Result<Option<Standing>, StoreError> {
+        let Some((mut since, now)) = self.now(family, key)? else { return Ok(None) };
+        if since <= height {
+            return Ok(Some(Standing { since, newest: true, bytes: now[8..].to_vec() }));
         }
-        let found = column::height_of_version(key).ok_or_else(|| self.damaged(family))?;
-        Ok(Some((found, value.to_vec())))
+        loop {
+            let past = column::past_key(since, family, key);
+            let past = self.db.get_pinned_cf(&self.family(Family::Past), past).map_err(|e| self.disk(e))?;
+            // Pruned or taken back meanwhile, which the reader finds out when it checks.
+            let Some(past) = past else { return Ok(None) };
+            let damaged = || self.damaged(Family::Past);
+            let Some(stood) = Former::decode(&past).ok_or_else(damaged)?.stood else { return Ok(None) };
+            let (before, bytes) = column::parse_standing(stood).ok_or_else(damaged)?;
+            if before <= height {
+                return Ok(Some(Standing { since: before, newest: false, bytes: bytes.to_vec() }));
+            }
+            // Each is older than the one before, so this ends.
+            if before >= since {
+                return Err(damaged());
+            }
+            since = before;
+        }
     }
 
     /// Every slot that has a value at `height`, ascending.
     pub fn slots_at(&self, height: u64) -> Result<Vec<(B256, B256)>, StoreError> {
         let mut slots: Vec<(B256, B256)> = Vec::new();
-        let mut seen = B256::ZERO;
         for entry in self.db.iterator_cf(&self.family(Family::Slot), IteratorMode::Start) {
             let (key, value) = entry.map_err(|e| self.disk(e))?;
             let damaged = || self.damaged(Family::Slot);
-            let slot = key.get(..32).and_then(|slot| B256::try_from(slot).ok()).ok_or_else(damaged)?;
-            let version = column::height_of_version(&key).ok_or_else(damaged)?;
-            // The newest version comes first; the first one that isn't too new is the one.
-            if version > height || slot == seen {
-                continue;
-            }
-            seen = slot;
-            if !value.is_empty() {
-                slots.push((slot, B256::try_from(value.as_ref()).map_err(|_| damaged())?));
+            let slot = B256::try_from(key.as_ref()).map_err(|_| damaged())?;
+            let (since, bytes) = column::parse_standing(&value).ok_or_else(damaged)?;
+            let bytes = match since <= height {
+                true => bytes.to_vec(),
+                false => self.at(Family::Slot, &key, height)?.map_or_else(Vec::new, |found| found.bytes),
+            };
+            if !bytes.is_empty() {
+                slots.push((slot, B256::try_from(bytes.as_slice()).map_err(|_| damaged())?));
             }
         }
         Ok(slots)
     }
 
-    /// The keys of the stale list up to and including `height`.
-    pub(super) fn stale_up_to(&self, height: u64) -> Result<Vec<Box<[u8]>>, StoreError> {
-        let mut keys = Vec::new();
-        for entry in self.db.iterator_cf(&self.family(Family::Stale), IteratorMode::Start) {
-            let (key, _) = entry.map_err(|e| self.disk(e))?;
-            let (from, _, _) = column::parse_stale(&key).ok_or_else(|| self.damaged(Family::Stale))?;
-            if from > height {
+    /// The keys of the past up to and including `height`, the oldest first, so many at most.
+    pub(super) fn past_up_to(&self, height: u64, most: usize) -> Result<Vec<PastEntry>, StoreError> {
+        let mut entries = Vec::new();
+        for entry in self.db.iterator_cf(&self.family(Family::Past), IteratorMode::Start).take(most) {
+            let (key, former) = entry.map_err(|e| self.disk(e))?;
+            let damaged = || self.damaged(Family::Past);
+            let (at, _, _) = column::parse_past_key(&key).ok_or_else(damaged)?;
+            if at > height {
                 break;
             }
-            keys.push(key);
+            let removed = Former::decode(&former).ok_or_else(damaged)?.removed;
+            entries.push(PastEntry { key, removed });
         }
-        Ok(keys)
+        Ok(entries)
+    }
+
+    /// Whether a family has no entry.
+    pub(super) fn is_empty(&self, family: Family) -> Result<bool, StoreError> {
+        match self.db.iterator_cf(&self.family(family), IteratorMode::Start).next() {
+            Some(entry) => entry.map(|_| false).map_err(|e| self.disk(e)),
+            None => Ok(true),
+        }
     }
 
     /// How many entries the log holds, and the entries of each batch written since there were fewer.
@@ -333,7 +453,11 @@ impl Store {
     }
 
     pub(super) fn family(&self, family: Family) -> Arc<BoundColumnFamily<'_>> {
-        self.db.cf_handle(family.name()).expect("every family is created when the directory is opened")
+        self.handle(family, self.side())
+    }
+
+    fn handle(&self, family: Family, side: Side) -> Arc<BoundColumnFamily<'_>> {
+        self.db.cf_handle(family.name(side)).expect("every family is created when the directory is opened")
     }
 
     pub(super) fn disk(&self, source: rocksdb::Error) -> StoreError {
@@ -341,7 +465,7 @@ impl Store {
     }
 
     pub(super) fn damaged(&self, family: Family) -> StoreError {
-        StoreError::Damaged { path: self.path.clone(), family: family.name() }
+        StoreError::Damaged { path: self.path.clone(), family: family.name(self.side()) }
     }
 }
 
@@ -373,12 +497,22 @@ impl Batch<'_> {
         self.inner.delete_range_cf(&self.store.family(family), &[][..], &[0xff; 128][..]);
     }
 
+    /// Deletes what a former family has below a key.
+    pub(super) fn delete_up_to(&mut self, family: &Arc<BoundColumnFamily<'_>>, end: &[u8]) {
+        self.inner.delete_range_cf(family, &[][..], end);
+    }
+
     pub(super) fn put_raw(&mut self, family: Family, key: &[u8], value: &[u8]) {
         self.inner.put_cf(&self.store.family(family), key, value);
     }
 
     pub(super) fn delete_raw(&mut self, family: Family, key: &[u8]) {
         self.inner.delete_cf(&self.store.family(family), key);
+    }
+
+    /// Bytes of everything in it.
+    pub(super) fn bytes(&self) -> usize {
+        self.inner.size_in_bytes()
     }
 
     /// Writes it all.
@@ -408,26 +542,4 @@ fn refused(path: &Path, source: rocksdb::Error) -> StoreError {
         return StoreError::Locked(path.to_owned());
     }
     StoreError::Disk { path: path.to_owned(), source }
-}
-
-fn options() -> Options {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
-    // RocksDB's own log, which nobody reads unless something is wrong.
-    options.set_keep_log_file_num(2);
-    options.set_max_total_wal_size(64 * 1024 * 1024);
-    options
-}
-
-fn family_options(family: Family) -> Options {
-    let mut options = Options::default();
-    options.set_compression_type(DBCompressionType::Lz4);
-    // Two write buffers at most per family: slots and trie hold 64 MiB at worst, the other nine 36 MiB together.
-    let bytes = match family {
-        Family::Slot | Family::Trie => 16 * 1024 * 1024,
-        _ => 2 * 1024 * 1024,
-    };
-    options.set_write_buffer_size(bytes);
-    options
 }

@@ -1,13 +1,13 @@
-//! Applying a final block to the mirror: slots, trie, header, account proof and cursor in one batch, and the
-//! versions nobody needs any more out with it.
+//! Applying a final block to the mirror: slots, trie, header, account proof and cursor in one batch, and what nobody
+//! reads any more out with it.
 
-use super::column::{self, Family};
+use super::column::{self, Family, Former};
 use super::view::View;
 use super::{Accounts, Batch, Cursor, Durability, Floor, Headers, Position, Store, StoreError, Tail};
-use crate::limits::HEADERS_KEPT;
+use crate::limits::{HEADERS_KEPT, PRUNED_AT_ONCE};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use windlass_protocol::trie::{self, NibblePath, TrieError, slot_change};
+use windlass_protocol::trie::{self, TrieError, slot_change};
 use windlass_protocol::{B256, Bytes, keccak256};
 
 /// A final block, or the last one of a range of final blocks that is applied at once.
@@ -59,56 +59,50 @@ impl Store {
             return Err(ApplyError::RootMismatch { number, mirrored: root, proven: *proven });
         }
         let nodes = view.into_writes();
+        let floor = floor.min(number).max(self.floor.load(Ordering::SeqCst));
         let mut batch = self.batch();
+        // First, so that what is put counts where both touch one key.
+        self.prune(&mut batch, floor)?;
+        // What stood before matters only to who reads below.
+        let keep = floor < number;
         for (slot, value) in &slots {
             let bytes: &[u8] = if value.is_zero() { &[] } else { value.as_slice() };
-            self.put_version(&mut batch, Family::Slot, &column::slot_prefix(slot), number, bytes)?;
+            self.put(&mut batch, Family::Slot, slot.as_slice(), (number, bytes), keep)?;
         }
-        for ((trie, path), node) in &nodes {
-            self.put_trie_node(&mut batch, *trie, path, number, node.as_deref())?;
+        for (path, node) in &nodes {
+            let node = node.as_deref().unwrap_or_default();
+            self.put(&mut batch, Family::Trie, &column::trie_key(path), (number, node), keep)?;
         }
         self.put_block(&mut batch, block);
-        let floor = floor.min(number).max(self.floor.load(Ordering::SeqCst));
-        self.prune(&mut batch, floor)?;
         // Readers look at the floor after they have read, so it rises before anything is gone.
         self.floor.store(floor, Ordering::SeqCst);
-        Ok(batch.commit(durability)?)
+        Ok(self.upper.change(nodes.keys(), || batch.commit(durability))?)
     }
 
-    fn put_trie_node(
-        &self,
-        batch: &mut Batch<'_>,
-        trie: B256,
-        path: &NibblePath,
-        number: u64,
-        node: Option<&[u8]>,
-    ) -> Result<(), StoreError> {
-        let prefix = column::trie_prefix(&trie, path);
-        self.put_version(batch, Family::Trie, &prefix, number, node.unwrap_or_default())
-    }
-
-    /// Puts a version; empty bytes say that there is nothing from this height on.
-    fn put_version(
+    /// Puts what stands at a key since a block, no bytes for nothing; with `keep` also what stood there before.
+    fn put(
         &self,
         batch: &mut Batch<'_>,
         family: Family,
-        prefix: &[u8],
-        height: u64,
-        bytes: &[u8],
+        key: &[u8],
+        (number, bytes): (u64, &[u8]),
+        keep: bool,
     ) -> Result<(), StoreError> {
-        let key = column::version(prefix, height);
-        if let Some((former, _)) = self.newest(family, prefix, height)? {
-            batch.put_raw(
-                Family::Stale,
-                &column::stale(height, family, &column::version(prefix, former)),
-                &[],
-            );
+        let removed = bytes.is_empty();
+        if keep {
+            let former = self.now(family, key)?;
+            if removed && former.is_none() {
+                return Ok(());
+            }
+            let stood = former.as_ref().map(|(_, value)| value.as_ref());
+            let past = column::past_key(number, family, key);
+            batch.put_raw(Family::Past, &past, &Former { removed, stood }.encode());
         }
-        if bytes.is_empty() {
-            // Once what it hides is gone, so may the marker be.
-            batch.put_raw(Family::Stale, &column::stale(height, family, &key), &[]);
+        match removed && !keep {
+            true => batch.delete_raw(family, key),
+            // That nothing stands here has a mark: who reads below has to know where to look.
+            false => batch.put_raw(family, key, &column::standing(number, bytes)),
         }
-        batch.put_raw(family, &key, bytes);
         Ok(())
     }
 
@@ -123,28 +117,23 @@ impl Store {
         batch.delete_range::<Tail>(0, number + 1);
     }
 
+    /// Takes out what only readers below `floor` need, so much of it at a time that a batch stays small.
     fn prune(&self, batch: &mut Batch<'_>, floor: u64) -> Result<(), StoreError> {
-        for entry in self.stale_up_to(floor)? {
-            let (_, family, key) = column::parse_stale(&entry).ok_or_else(|| self.damaged(Family::Stale))?;
-            batch.delete_raw(family, key);
-            batch.delete_raw(Family::Stale, &entry);
+        for entry in self.past_up_to(floor, PRUNED_AT_ONCE)? {
+            let (height, family, key) =
+                column::parse_past_key(&entry.key).ok_or_else(|| self.damaged(Family::Past))?;
+            // The mark that nothing stands here, if nothing came since.
+            if entry.removed
+                && let Some((since, value)) = self.now(family, key)?
+                && since == height
+                && column::parse_standing(&value).is_some_and(|(_, bytes)| bytes.is_empty())
+            {
+                batch.delete_raw(family, key);
+            }
+            batch.delete_raw(Family::Past, &entry.key);
         }
         batch.delete_range::<Accounts>(0, floor);
         batch.put::<Floor>(&(), &floor);
-        Ok(())
-    }
-
-    /// Empties the mirror, to be rebuilt from the chain. What the node signed, routes and tickets stay.
-    pub fn clear_mirror(&self) -> Result<(), StoreError> {
-        self.generation.fetch_add(1, Ordering::SeqCst);
-        let mut batch = self.batch();
-        for family in Family::MIRROR {
-            batch.clear(family);
-        }
-        batch.delete::<Cursor>(&());
-        batch.delete::<Floor>(&());
-        batch.commit(Durability::Disk)?;
-        self.floor.store(0, Ordering::SeqCst);
         Ok(())
     }
 }

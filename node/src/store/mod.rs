@@ -6,17 +6,25 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `column` | the column families, each with the types of its keys and values |
+//! | `options` | how RocksDB is set up |
 //! | `database` | opening, point reads, scans, batches |
+//! | `migrate` | bringing a directory of an older release up to date |
 //! | `owner` | whose a directory is, and which renewed spec may take it over |
 //! | `mirror` | applying a block to the mirror, and its pruning |
 //! | `rewind` | taking the mirror back to a proven height |
+//! | `sides` | building a mirror beside the one that is read, and changing over |
+//! | `upper` | the trie nodes of the upper levels in memory |
 //! | `view` | the mirror at one height: slots, trie nodes, proofs |
 
 mod column;
 mod database;
+mod migrate;
 mod mirror;
+mod options;
 mod owner;
 mod rewind;
+mod sides;
+mod upper;
 mod view;
 
 pub use column::{
@@ -25,6 +33,7 @@ pub use column::{
 };
 pub use database::{Batch, Durability, Store, StoreError, StoreSize};
 pub use mirror::{ApplyError, FinalBlock};
+pub use sides::request_rebuild;
 pub use view::{View, ViewError};
 
 #[cfg(test)]

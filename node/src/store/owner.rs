@@ -4,7 +4,7 @@
 //! version and another network are refused by name.
 
 use super::column::{Family, SCHEMA, Schema, SpecBytes, SpecHash, Word};
-use super::{Durability, Store, StoreError};
+use super::{Durability, Store, StoreError, migrate};
 use windlass_protocol::spec::{SuccessionError, VerifiedSpec, verify_spec};
 
 /// What may be done about who owns a directory.
@@ -20,8 +20,8 @@ impl Store {
     /// Checks that the directory is this spec's network's, and writes down that this spec has it now. The record is one
     /// batch: after a crash it names the older spec or this one.
     pub(super) fn check_owner(&self, spec: &VerifiedSpec, access: Access) -> Result<(), StoreError> {
-        match self.get::<Schema>(&())? {
-            Some(SCHEMA) => {}
+        match self.schema()? {
+            Some(found) if migrate::leads_from(found) => {}
             Some(found) => return Err(StoreError::Schema { path: self.path.clone(), found }),
             None => return self.claim(spec, access),
         }
@@ -60,7 +60,10 @@ impl Store {
             return Ok(());
         }
         let mut batch = self.batch();
-        batch.put::<Schema>(&(), &SCHEMA);
+        // One that has a schema is brought to the present one by its steps.
+        if self.schema()?.is_none() {
+            batch.put::<Schema>(&(), &SCHEMA);
+        }
         batch.put::<SpecHash>(&(), &Word(spec.hash()));
         batch.put::<SpecBytes>(&(), &spec.to_bytes().into());
         batch.commit(Durability::Disk)

@@ -10,6 +10,7 @@
 //! | [`identity`] | secret key → libp2p key pair; PeerId ↔ key address |
 //! | [`frame`] | one length-prefixed frame, read or written |
 //! | [`chunks`] | chunks with an unmistakable end, for bytes that are not messages |
+//! | [`discreet`] | what a device says of itself to whoever is connected |
 //! | [`path`] | direct or relayed, and which is better |
 //! | [`streams`] | the behaviour that opens and accepts streams, and its handle |
 //! | [`punch`] | from a relayed connection to a direct one |
@@ -21,6 +22,7 @@
 
 pub mod admission;
 pub mod chunks;
+pub mod discreet;
 pub mod frame;
 pub mod identity;
 pub mod limits;

@@ -9,10 +9,12 @@ use libp2p::{
     Swarm, SwarmBuilder, connection_limits, connection_limits::ConnectionLimits, identify,
     identity::PublicKey, noise, ping, swarm::NetworkBehaviour, tcp, yamux,
 };
+#[cfg(feature = "quic")]
+use libp2p::{swarm::behaviour::toggle::Toggle, upnp};
 use windlass_protocol::SecretKey;
 
 use crate::{
-    admission, identity, limits, relay,
+    admission, discreet, identity, limits, relay,
     streams::{self, Control},
 };
 
@@ -41,6 +43,9 @@ pub struct NodeBehaviour {
     pub ping: ping::Behaviour,
     /// Our protocols, and the relay's.
     pub streams: streams::Behaviour,
+    /// Ports that a router opens for us.
+    #[cfg(feature = "quic")]
+    pub upnp: Toggle<upnp::tokio::Behaviour>,
 }
 
 /// The behaviours of a device.
@@ -52,13 +57,16 @@ pub struct DeviceBehaviour {
     /// How many connections.
     pub limits: connection_limits::Behaviour,
     /// Who we say we are; never where.
-    pub identify: identify::Behaviour,
+    pub identify: discreet::Behaviour,
     /// Whether connections are alive.
     pub ping: ping::Behaviour,
     /// Reservations and circuits, from the device's side.
     pub relay: relay::Client,
     /// Our protocols.
     pub streams: streams::Behaviour,
+    /// Ports that a router opens for us.
+    #[cfg(feature = "quic")]
+    pub upnp: Toggle<upnp::tokio::Behaviour>,
 }
 
 /// What a node's behaviours report.
@@ -68,6 +76,9 @@ pub enum NodeEvent {
     Identify(Box<identify::Event>),
     /// A ping came back, or didn't.
     Ping(ping::Event),
+    /// A router opened a port, closed it, or won't.
+    #[cfg(feature = "quic")]
+    Upnp(upnp::Event),
 }
 
 /// What a device's behaviours report.
@@ -79,6 +90,9 @@ pub enum DeviceEvent {
     Ping(ping::Event),
     /// Something happened to a reservation or circuit.
     Relay(relay::ClientEvent),
+    /// A router opened a port, closed it, or won't.
+    #[cfg(feature = "quic")]
+    Upnp(upnp::Event),
 }
 
 macro_rules! events {
@@ -91,6 +105,12 @@ macro_rules! events {
         impl From<ping::Event> for $events {
             fn from(event: ping::Event) -> Self {
                 Self::Ping(event)
+            }
+        }
+        #[cfg(feature = "quic")]
+        impl From<upnp::Event> for $events {
+            fn from(event: upnp::Event) -> Self {
+                Self::Upnp(event)
             }
         }
         impl From<Infallible> for $events {
@@ -120,6 +140,8 @@ pub struct NodeConfig {
     pub connections: u32,
     /// How long a connection without a stream is kept, unless it is held.
     pub idle: Duration,
+    /// Whether to ask the router for open ports.
+    pub upnp: bool,
 }
 
 impl NodeConfig {
@@ -130,6 +152,7 @@ impl NodeConfig {
             streams: streams::Limits::default(),
             connections: limits::NODE_CONNECTIONS,
             idle: limits::IDLE,
+            upnp: false,
         }
     }
 }
@@ -143,6 +166,8 @@ pub struct DeviceConfig {
     pub streams: streams::Limits,
     /// Established connections in all.
     pub connections: u32,
+    /// Whether to ask the router for open ports. What it opens is told to nobody by itself.
+    pub upnp: bool,
 }
 
 impl DeviceConfig {
@@ -152,6 +177,7 @@ impl DeviceConfig {
             agent: agent.into(),
             streams: streams::Limits::default(),
             connections: limits::DEVICE_CONNECTIONS,
+            upnp: false,
         }
     }
 }
@@ -170,6 +196,8 @@ pub fn node_swarm(
         identify: identify(keypair.public(), &config.agent, false),
         ping: ping(),
         streams,
+        #[cfg(feature = "quic")]
+        upnp: upnp(config.upnp),
     };
     let builder = SwarmBuilder::with_existing_identity(keypair).with_tokio();
     let builder = builder.with_tcp(tcp(), noise::Config::new, muxer)?;
@@ -201,10 +229,12 @@ pub fn device_swarm(
         .with_behaviour(|keypair, relay| DeviceBehaviour {
             admission: admission::Behaviour::default(),
             limits: connection_limits(config.connections),
-            identify: identify(keypair.public(), &config.agent, true),
+            identify: discreet::Behaviour::new(identify(keypair.public(), &config.agent, true)),
             ping: ping(),
             relay,
             streams,
+            #[cfg(feature = "quic")]
+            upnp: upnp(config.upnp),
         })
         .unwrap_or_else(|never: Infallible| match never {})
         .with_swarm_config(|swarm| swarm.with_idle_connection_timeout(limits::IDLE))
@@ -240,6 +270,12 @@ fn quic(mut config: libp2p::quic::Config) -> libp2p::quic::Config {
     config.max_stream_data = limits::QUIC_STREAM_WINDOW;
     config.max_connection_data = limits::QUIC_CONNECTION_WINDOW;
     config
+}
+
+/// Looks for a router only where that is wanted.
+#[cfg(feature = "quic")]
+fn upnp(is_wanted: bool) -> Toggle<upnp::tokio::Behaviour> {
+    is_wanted.then(upnp::tokio::Behaviour::default).into()
 }
 
 fn muxer() -> yamux::Config {

@@ -9,6 +9,7 @@ mod fixture;
 mod load;
 mod proofs;
 mod server;
+mod sync;
 mod transactions;
 
 use anyhow::Result;
@@ -58,6 +59,8 @@ enum Command {
     },
     /// Make the network with this many devices, unless it was made before
     Fixture { devices: Vec<u64> },
+    /// A node's first sync and restarts on fixtures' chains
+    Sync { devices: Vec<u64> },
 }
 
 #[tokio::main]
@@ -68,6 +71,13 @@ async fn main() -> Result<()> {
             load(transfers, enrolments, &block_time, anvil).await
         }
         Command::Proofs { slots, proofs, anvil } => prove(slots, proofs, anvil).await,
+        Command::Sync { devices } => {
+            sync::head();
+            for devices in devices {
+                sync::measure(devices).await?;
+            }
+            Ok(())
+        }
         Command::Fixture { devices } => {
             for devices in devices {
                 println!("{devices} devices: {}", fixture::at_hand(devices).await?.display());

@@ -61,8 +61,17 @@ impl Server {
 
 /// A process's resident memory, in MiB.
 pub(crate) fn memory(process: u32) -> Result<f64> {
+    status(process, "VmRSS:")
+}
+
+/// The most it ever was, in MiB.
+pub(crate) fn peak_memory(process: u32) -> Result<f64> {
+    status(process, "VmHWM:")
+}
+
+fn status(process: u32, field: &str) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).context("no such field")?;
     Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
 }
 

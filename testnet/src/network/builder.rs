@@ -21,6 +21,7 @@ pub struct Builder {
     pub(super) block_time: f64,
     pub(super) port: u16,
     pub(super) hosts: Vec<Vec<IpAddr>>,
+    pub(super) reporting: bool,
 }
 
 impl Builder {
@@ -37,6 +38,7 @@ impl Builder {
             block_time: 0.0,
             port: 0,
             hosts: vec![vec![Ipv4Addr::LOCALHOST.into()]],
+            reporting: false,
         }
     }
 
@@ -64,6 +66,11 @@ impl Builder {
     /// Another chain than the embedded one. The first development account must be funded there.
     pub fn rpc_url(self, rpc_url: Option<String>) -> Self {
         Self { rpc_url, ..self }
+    }
+
+    /// The first node reports members that sign two blocks, from the operator's account. Default: none does.
+    pub fn reporting(self) -> Self {
+        Self { reporting: true, ..self }
     }
 
     /// When blocks of the embedded chain become final. Default: at once.
@@ -99,6 +106,7 @@ impl Builder {
         count("devices", self.devices, 0, MAX_DEVICES)?;
         let mut files = Files::create(self.directory.as_deref(), self.nodes, self.rpc_url.as_deref())?;
         files.place(self.hosts.clone());
+        files.reporting = self.reporting;
         let mut testnet = Testnet {
             program: self.program.clone(),
             chain: None,

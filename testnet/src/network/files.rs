@@ -38,6 +38,8 @@ pub(super) struct Files {
     record: Record,
     /// Where each node listens.
     hosts: Vec<Vec<IpAddr>>,
+    /// Whether the first node has an account to report from.
+    pub(super) reporting: bool,
     /// Whether somebody else wants the folder afterwards.
     kept: bool,
     /// Keeps a folder that is kept to this process.
@@ -78,6 +80,7 @@ impl Files {
             nodes: Vec::new(),
             record: Record { nodes, ports: vec![None; nodes], ..Record::default() },
             hosts: Vec::new(),
+            reporting: false,
             kept: false,
             _claim: None,
             _temporary: Some(made),
@@ -105,6 +108,7 @@ impl Files {
             nodes: Vec::new(),
             record,
             hosts,
+            reporting: false,
             kept: true,
             _claim: Some(claim),
             _temporary: None,
@@ -268,6 +272,12 @@ impl Files {
             format!("peers = {}", list(peers)),
             "admin = \"127.0.0.1:0\"".to_owned(),
         ];
+        let mut config = config.to_vec();
+        if self.reporting && index == 0 {
+            config.push("[evidence]".to_owned());
+            config.push(entry("key_file", &self.key("operator")));
+            config.push(entry("passphrase_file", &self.passphrase()));
+        }
         self.write(&format!("{name}.toml"), &(config.join("\n") + "\n"))
     }
 

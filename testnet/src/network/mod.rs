@@ -18,6 +18,7 @@ mod files;
 mod health;
 mod part;
 mod record;
+mod renewal;
 
 pub use builder::Builder;
 pub use error::NetworkError;
@@ -30,7 +31,7 @@ use files::Files;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use windlass_protocol::SecretKey;
 use windlass_protocol::address::KeyAddress;
 
@@ -197,7 +198,8 @@ impl Testnet {
         // One that a killed network began may still be ending, or come to its end.
         drop(part::hold("deployment", &self.files.deployment_lock()).await?);
         if spec.exists() {
-            return Ok(());
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            return renewal::renew_if_old(&spec, &files::operator(), now).map(drop);
         }
         let committee = self.files.node_addresses().iter().take(members);
         let committee: Vec<String> = committee.map(|address| address.to_string()).collect();

@@ -3,7 +3,7 @@
 //!
 //! | module | owns |
 //! | --- | --- |
-//! | [`apart`] | running a test in namespaces of its own, where nothing of this machine can be touched |
+//! | [`mod@apart`] | running a test in namespaces of its own, where nothing of this machine can be touched |
 //! | [`home`] | a device's network, its gateway and the gateway's rules |
 //! | [`scene`] | a Windlass network on the open internet, with devices in homes |
 //! | [`shaping`] | what a bad road does to packets |

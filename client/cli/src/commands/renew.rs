@@ -10,6 +10,7 @@ use crate::state;
 use std::path::PathBuf;
 use windlass_client::{Clock, SecretKey, SystemClock, VerifiedSpec, Walked};
 use windlass_protocol::Address;
+use windlass_protocol::head::MAX_CLOCK_SKEW;
 use windlass_protocol::spec::{ChainSpec, RenewalError, SignedSpec, verify_renewal};
 
 #[derive(clap::Args, Debug)]
@@ -37,6 +38,9 @@ pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), Failur
     let publisher = publisher_key(context, &arguments, &present)?;
     check_chain(context, &present).await?;
     let now = SystemClock.unix_seconds();
+    if let Some(date) = arguments.date.filter(|date| *date > now.saturating_add(MAX_CLOCK_SKEW)) {
+        return Err(Failure::fault("chain_spec", RenewalError::Ahead { date, now }));
+    }
     let (present, members, date) = match ascending(arguments.committee.clone()) {
         Ok(named) => (present, named, arguments.date.unwrap_or(now)),
         Err(TermsError::CommitteeSize(0)) => proven(context, present, arguments.date, now).await?,

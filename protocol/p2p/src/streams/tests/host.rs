@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm,
+    Multiaddr, PeerId, StreamProtocol, Swarm, identify,
     multiaddr::Protocol,
     swarm::{NetworkBehaviour, SwarmEvent},
 };
@@ -18,7 +18,10 @@ use super::super::{Behaviour, Control, Incoming, Limits, OpenError, PeerStream, 
 use crate::{
     Transport, identity,
     relay::{Everybody, Policy, RelayConfig, RelayStats, Server},
-    swarm::{DeviceBehaviour, DeviceConfig, NodeBehaviour, NodeConfig, device_swarm, node_swarm},
+    swarm::{
+        DeviceBehaviour, DeviceConfig, DeviceEvent, NodeBehaviour, NodeConfig, NodeEvent, device_swarm,
+        node_swarm,
+    },
 };
 
 pub(crate) const ECHO: StreamProtocol = StreamProtocol::new("/test/echo/1");
@@ -42,6 +45,25 @@ impl HasStreams for DeviceBehaviour {
     }
 }
 
+/// What a peer's identify named, if that is what happened.
+pub(crate) trait Named {
+    fn named(self) -> Option<Vec<Multiaddr>>;
+}
+
+impl Named for NodeEvent {
+    fn named(self) -> Option<Vec<Multiaddr>> {
+        let Self::Identify(event) = self else { return None };
+        if let identify::Event::Received { info, .. } = *event { Some(info.listen_addrs) } else { None }
+    }
+}
+
+impl Named for DeviceEvent {
+    fn named(self) -> Option<Vec<Multiaddr>> {
+        let Self::Identify(event) = self else { return None };
+        if let identify::Event::Received { info, .. } = *event { Some(info.listen_addrs) } else { None }
+    }
+}
+
 /// The transports that are compiled in.
 pub(crate) const TRANSPORTS: &[Transport] =
     if cfg!(feature = "quic") { &[Transport::Tcp, Transport::Quic] } else { &[Transport::Tcp] };
@@ -54,6 +76,8 @@ pub(crate) struct Host<B: NetworkBehaviour> {
     pub(crate) control: Control,
     jobs: mpsc::UnboundedSender<Job<B>>,
     addresses: mpsc::UnboundedReceiver<Multiaddr>,
+    /// The addresses that each peer's identify named.
+    pub(crate) identified: mpsc::UnboundedReceiver<Vec<Multiaddr>>,
     task: JoinHandle<()>,
     /// The relay that runs on it, if one does.
     relay: Option<JoinHandle<()>>,
@@ -68,23 +92,30 @@ impl<B: NetworkBehaviour> Drop for Host<B> {
     }
 }
 
-fn start<B: HasStreams<ToSwarm: Send> + Send>((mut swarm, control): (Swarm<B>, Control)) -> Host<B> {
+fn start<B: HasStreams<ToSwarm: Send + Named> + Send>((mut swarm, control): (Swarm<B>, Control)) -> Host<B> {
     let (jobs, mut to_do) = mpsc::unbounded_channel::<Job<B>>();
     let (found, addresses) = mpsc::unbounded_channel();
+    let (heard, identified) = mpsc::unbounded_channel();
     let peer = *swarm.local_peer_id();
     let task = tokio::spawn(async move {
         loop {
             tokio::select! {
                 event = swarm.select_next_some() => {
-                    if let SwarmEvent::NewListenAddr { address, .. } = event {
-                        let _ = found.send(address);
+                    match event {
+                        SwarmEvent::NewListenAddr { address, .. } => {
+                            let _ = found.send(address);
+                        }
+                        SwarmEvent::Behaviour(event) => {
+                            event.named().map(|named| heard.send(named));
+                        }
+                        _ => {}
                     }
                 }
                 Some(job) = to_do.recv() => job(&mut swarm),
             }
         }
     });
-    Host { peer, control, jobs, addresses, task, relay: None }
+    Host { peer, control, jobs, addresses, identified, task, relay: None }
 }
 
 pub(crate) fn secret(seed: u8) -> SecretKey {

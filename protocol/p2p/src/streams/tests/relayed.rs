@@ -173,3 +173,16 @@ async fn circuits_beyond_what_a_device_takes_harm_none_of_the_others() {
         assert_eq!(echoed(&mut stream, b"still here").await.unwrap(), b"still here");
     }
 }
+
+/// A device is never told where it is, so that it can tell nobody: not what it listens at, nor what is confirmed from
+/// outside.
+#[tokio::test]
+async fn identify_names_no_address_of_a_device() {
+    let (mut device, mut asker) = (device(2), node(1));
+    let at = device.listen_directly().await;
+    let outside: Multiaddr = "/ip4/192.0.2.77/tcp/4001".parse().unwrap();
+    device.with(move |swarm| swarm.add_external_address(outside)).await;
+    asker.control.connect(device.peer, vec![at], LONG).await.unwrap();
+    let named = soon(async { asker.identified.recv().await.unwrap() }).await;
+    assert_eq!(named, []);
+}
