@@ -16,7 +16,7 @@ BUILD := $(CARGO) build --locked --workspace --bins --examples
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup setup-lint build demo testnet check fmt clippy docs deny arrows no-std contracts \
-	embedded interop peers test verification soak bench bench-chain bench-resolution bench-sync bench-fixture install
+	embedded interop peers test verification soak bench bench-chain bench-resolution bench-load bench-sync bench-fixture install
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,7 +84,7 @@ verification: build ## docs/verification.md names only tests and commands that e
 	@scripts/verification.sh
 
 soak: build peers ## properties over many more cases, contracts fuzzed for long, each of their rules deleted; takes hours
-	PROPTEST_CASES=20000 WINDLASS_EVERY_BYTE=1 WINDLASS_KILLS=200 WINDLASS_HISTORIES=200 $(CARGO) test --locked --workspace
+	PROPTEST_CASES=20000 WINDLASS_EVERY_BYTE=1 WINDLASS_PUNCHES=20 WINDLASS_KILLS=200 WINDLASS_HISTORIES=200 $(CARGO) test --locked --workspace
 	WINDLASS_STEPS=1000000 $(CARGO) test --locked --workspace --lib random_histories_leave
 	WINDLASS_ASLEEP=600 $(CARGO) test --locked --workspace --test stopped
 	WINDLASS_MUTATIONS=2000000 $(CARGO) test --locked --workspace --test targets
@@ -107,6 +107,9 @@ bench-chain: setup ## figures of the embedded chain and the local network, besid
 
 bench-resolution: setup ## figures of proven resolution in a node, for 10^3 to 10^6 slots
 	$(CARGO) bench --locked -p windlass-cli -p windlass-node -p windlass-testnet --bench resolution
+
+bench-load: bench-fixture ## devices by the thousand, many flows, many opens, with shipped limits; builds what `make bench` does
+	@scripts/bench.sh load
 
 bench-sync: setup ## figures of a node's first sync and restarts, for 10^3 to 10^6 devices; fixtures are made once
 	$(BENCH_CHAIN) sync 1000 10000 100000 1000000

@@ -8,12 +8,13 @@ use crate::{
     events::Teller,
     guard::Guard,
     heads::{HeadStore, Heads, HighestHead, MemoryHeadStore, Walked},
-    limits::{CLOCK_SLACK, DEV_CLOCK, HEDGE_AFTER, LISTEN_WITHIN, Limits},
+    limits::{CLOCK_SLACK, DEV_CLOCK, ENTERING, HEDGE_AFTER, LISTEN_WITHIN, Limits, WAITING_TO_ENTER},
     network::{Network, Outlook},
     pool::{NodeError, NodePool},
     publish::Book,
     reach::Reach,
     renewal,
+    turns::Turns,
     verifier::Verifier,
     warm::Warm,
 };
@@ -243,6 +244,8 @@ impl Builder {
             guard,
             book: Book::new(self.limits.publications),
             network,
+            entering: Turns::new(ENTERING, WAITING_TO_ENTER),
+            asking: Turns::new(1, WAITING_TO_ENTER),
             // What it listens at is named in routes only if it opted in.
             reach: Reach::new(if self.direct { direct.clone() } else { watch::channel(Vec::new()).1 }),
             direct_ways,

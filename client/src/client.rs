@@ -17,6 +17,7 @@ use crate::{
     reach::{self, Reach},
     resolve::{self, ResolveError, Resolved},
     stream::Stream,
+    turns::Turns,
     warm::Warm,
     watch,
 };
@@ -86,6 +87,10 @@ pub(crate) struct Core {
     pub(crate) warm: Arc<Warm>,
     pub(crate) book: Arc<Book>,
     pub(crate) network: Network,
+    /// Opens under way, by device.
+    pub(crate) entering: Turns<DeviceId>,
+    /// What opens ask, one caller at a time for each question.
+    pub(crate) asking: Turns<(String, Service)>,
     pub(crate) reach: Reach,
     pub(crate) direct_ways: Direct,
     /// How often this machine's addresses changed: what waits to reach somebody needn't wait any longer.

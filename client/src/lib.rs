@@ -29,6 +29,7 @@
 //! | `pool` | the nodes, in the order to ask them |
 //! | `ask` | questions, and the one entrance of registry facts |
 //! | `resolve`, `open`, `publish` | the three things a device does |
+//! | `turns` | bursts: how many opens to one device, and how many of one question, at a time |
 //! | `warm` | answers kept for who asks the same again, watched meanwhile |
 //! | `claim` | what a caller states, and its staple |
 //! | `guard`, `keep`, `watch` | live streams: judged on every change, kept fresh, told of changes |
@@ -69,6 +70,7 @@ mod refused;
 mod renewal;
 mod resolve;
 mod stream;
+mod turns;
 mod verifier;
 mod walk;
 mod warm;

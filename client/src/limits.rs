@@ -124,6 +124,16 @@ pub const JUDGING: usize = 256;
 /// Of these, how many of one peer may have said nothing yet: twice what an honest one agrees on at a time.
 pub const JUDGING_PER_PEER: usize = 64;
 
+/// Opens to one device that are under way at a time, from wanting a stream to its answer: fewer than
+/// [`JUDGING_PER_PEER`], so that none of them is taken for silence while the device catches up.
+pub const ENTERING: usize = 48;
+
+/// Opens to one device that wait for their turn; the next one is told `Busy`.
+pub const WAITING_TO_ENTER: usize = 4_096;
+
+/// How long an open waits for what another one with the same question finds out, before it asks for itself.
+pub const ASK_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Accepted streams that one publication's owner hasn't taken yet; callers beyond are told `Busy`.
 pub const ACCEPT_QUEUE: usize = 64;
 

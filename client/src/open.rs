@@ -6,10 +6,11 @@ use crate::{
     claim::{Caller, NoClaim},
     client::Core,
     guard::Rule,
-    limits::{CONNECT_DEADLINE, REPLY_DEADLINE},
+    limits::{ASK_PATIENCE, CONNECT_DEADLINE, REPLY_DEADLINE},
     refused::{RefusedNode, listed},
     resolve::{Denial, Found, ResolveError},
     stream::{Pipe, Stream},
+    turns::Turn,
 };
 use libp2p::{Multiaddr, PeerId, StreamProtocol, multiaddr::Protocol};
 use std::time::Duration;
@@ -250,8 +251,12 @@ pub(crate) fn carried(service: Service) -> &'static str {
 /// Resolves, dials, proves and is let in, or says why not.
 pub(crate) async fn open(core: &Core, target: &Target, service: Service) -> Result<Stream, OpenError> {
     let question = Question::Open { target: target.clone(), caller: core.own, service };
+    // Whoever wants the same at the same time waits for what the first one finds out, but not for long.
+    let key = (target.to_string(), service);
+    let asking = timeout(ASK_PATIENCE, core.asking.take(key)).await.ok().flatten();
     let kept = core.found_before(target, &question).await.map_err(OpenError::unresolved)?;
     if let Some((found, answer)) = kept {
+        drop(asking);
         match enter_by(core, service, &found, &answer.bundle).await {
             // Asked anew, it may be another place, another grant, or the same answer with its reason.
             Err(error) if error.may_be_outdated() => {
@@ -277,6 +282,7 @@ async fn enter_by(
     let attempt = Attempt { core, service, device: found.device };
     let (claim, slots) = attempt.claim(bundle, found)?;
     let staple = bundle.extract(&slots).map_err(OpenError::Unproven)?;
+    let _turn = attempt.turn().await?;
     let (stream, key) = attempt.reach(found).await?;
     let open = Open { service, claim, stream_id: 0, offset: 0, staple };
     attempt.enter(stream, key, open).await
@@ -292,6 +298,14 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     fn refused(&self, refusal: Refusal, about: DeviceId) -> OpenError {
         OpenError::refused(refusal, about, self.device, self.service)
+    }
+
+    /// Waits until few enough opens to the device are under way.
+    async fn turn(&self) -> Result<Turn, OpenError> {
+        let (device, after) = (self.device, CONNECT_DEADLINE);
+        let turn = timeout(after, self.core.entering.take(device)).await;
+        let turn = turn.map_err(|_| OpenError::Timeout { device, stage: OpenStage::Connect, after })?;
+        turn.ok_or(OpenError::Busy { device })
     }
 
     /// Judges both ends by what is proven and chooses what to claim.

@@ -2,6 +2,7 @@
 //! is made up, and the nodes lie on demand.
 #![allow(clippy::unwrap_used)]
 
+mod bursts;
 mod cold;
 mod datagrams;
 mod direct;
