@@ -9,6 +9,10 @@ use windlass_client::{Client, Publication};
 
 /// Devices that are coming at a time.
 const AT_ONCE: usize = 256;
+/// How often a device tries again that its node turned away.
+const TRIES: u32 = 20;
+/// Between two attempts.
+const AGAIN: Duration = Duration::from_millis(250);
 /// For what the last change set off to come to its end before memory is read.
 const SETTLE: Duration = Duration::from_secs(10);
 /// How long idle devices are watched.
@@ -29,8 +33,20 @@ pub async fn run(mut site: Site, devices: u64) -> Result<()> {
             let contact = contact.clone();
             async move {
                 let client = contact.device(number, false).await?;
-                let published = client.publish(SERVICE, policy()).await;
-                anyhow::Ok((client, published.with_context(|| format!("device {number}"))?))
+                let mut tries = 0;
+                let published = loop {
+                    match client.publish(SERVICE, policy()).await {
+                        Ok(published) => break published,
+                        // As a device does whose node has too much to do just now.
+                        Err(error) if tries < TRIES => {
+                            tries += 1;
+                            eprintln!("device {number}, attempt {tries}: {error}");
+                            tokio::time::sleep(AGAIN).await;
+                        }
+                        Err(error) => return Err(error).with_context(|| format!("device {number}")),
+                    }
+                };
+                anyhow::Ok((client, published))
             }
         })
         .buffer_unordered(AT_ONCE)
