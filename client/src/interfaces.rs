@@ -33,7 +33,10 @@ async fn heed(core: &Core, watcher: &mut IfWatcher) {
             Ok(event) if address_of(&event).is_loopback() => {}
             Ok(event) => {
                 tracing::debug!(?event, "this machine's addresses changed");
-                probe_all(core).await;
+                // One that came harms no connection; at the start, all of them come.
+                if matches!(event, IfEvent::Down(_)) {
+                    probe_all(core).await;
+                }
                 core.moved.send_modify(|times| *times += 1);
             }
             Err(error) => return tracing::info!(%error, "changes of this machine's addresses aren't noticed"),
