@@ -120,6 +120,11 @@ contract RegistryHandler is Handler {
 
     function rotate(uint256 seed) public counted("rotate") {
         address id = deviceIn(Layout.ACTIVE, seed);
+        if (block.timestamp >= deviceOf(id).validUntil && !isMischief(seed)) {
+            enrol(seed);
+            current = "rotate";
+            id = devices[devices.length - 1];
+        }
         Person memory old = keyOf[id];
         Person memory next = isMischief(seed) ? keyOf[anyDevice(seed ^ 1)] : newPerson();
         uint40 deadline = uint40(block.timestamp + 1);
