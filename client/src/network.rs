@@ -102,7 +102,11 @@ impl Network {
 pub(crate) struct Outlook {
     /// Where this device listens itself, if it does.
     pub(crate) listening: watch::Sender<Vec<Multiaddr>>,
-    /// Where a router opened a port for it.
+    /// Where a router opened a port for it: nowhere, without the protocol that asks for it.
+    #[cfg_attr(
+        not(feature = "quic"),
+        expect(dead_code, reason = "nothing is told of ports that nobody asks for")
+    )]
     pub(crate) mapped: watch::Sender<Vec<Multiaddr>>,
     /// Where these nodes see this device's QUIC, by connection.
     pub(crate) observed: watch::Sender<HashMap<ConnectionId, Multiaddr>>,
