@@ -6,7 +6,7 @@
 #   lint   also rustfmt, clippy and cargo-deny, for `make check`
 #   node   also Node.js and npm, for the checks that compare with other people's tools
 #   python also Python with venv, pip and what it compiles against, for the same
-#   net    also what makes network namespaces, gateways and packet filters, for the scenarios in them
+#   net    also what makes network namespaces, gateways, packet filters and UPnP, for the scenarios in them
 # It installs packages only as root; anyone else is told the exact command.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -49,6 +49,8 @@ if $net; then
   command -v ip >/dev/null || packages+=(iproute2)
   command -v nft >/dev/null || packages+=(nftables)
   command -v unshare >/dev/null || packages+=(util-linux)
+  # A home router's UPnP. The package starts nothing unless it is told to.
+  command -v miniupnpd >/dev/null || packages+=(miniupnpd-nftables)
 fi
 if [ ${#packages[@]} -gt 0 ]; then
   if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then

@@ -152,6 +152,11 @@ impl Task {
         let (relayed, direct): (Vec<PeerId>, Vec<PeerId>) = connected.into_iter().partition(is_relayed);
         self.close(&relayed).await;
         self.close(&direct).await;
+        #[cfg(feature = "quic")]
+        {
+            let mapped = self.outlook.mapped.borrow().clone();
+            windlass_p2p::router::close_ports(&mapped).await;
+        }
     }
 
     /// Closes the connections with these peers and drives the swarm until they are, within [`DRAIN`].

@@ -7,13 +7,14 @@ use crate::limits::LISTEN_DEADLINE;
 use futures::StreamExt;
 use libp2p::core::transport::ListenerId;
 use libp2p::swarm::SwarmEvent;
-use libp2p::{Multiaddr, PeerId, Swarm, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId, Swarm, multiaddr::Protocol, upnp};
 use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio_util::sync::CancellationToken;
+use windlass_p2p::router::close_ports;
 use windlass_p2p::swarm::{BuildError, NodeBehaviour, NodeEvent, close_if_dead, node_swarm};
 use windlass_p2p::{Control, swarm};
 use windlass_protocol::SecretKey;
@@ -61,6 +62,8 @@ pub struct Network {
     external: Vec<Multiaddr>,
     /// What is listened on, in the order of the configuration.
     listeners: Vec<Listener>,
+    /// What a router opened for this node.
+    opened: Vec<Multiaddr>,
     stats: Arc<NetworkStats>,
 }
 
@@ -89,7 +92,8 @@ impl Network {
         upnp: bool,
     ) -> Result<(Self, Control), ListenError> {
         let (swarm, control) = node_swarm(key, &swarm::NodeConfig { upnp, ..swarm::NodeConfig::new(AGENT) })?;
-        let mut network = Self { swarm, external, listeners: Vec::new(), stats: Arc::default() };
+        let mut network =
+            Self { swarm, external, listeners: Vec::new(), opened: Vec::new(), stats: Arc::default() };
         for address in network.external.clone() {
             network.swarm.add_external_address(address);
         }
@@ -141,10 +145,11 @@ impl Network {
     pub async fn run(mut self, cancelled: CancellationToken) {
         loop {
             tokio::select! {
-                () = cancelled.cancelled() => return,
+                () = cancelled.cancelled() => break,
                 event = self.swarm.select_next_some() => self.handle(event),
             }
         }
+        close_ports(&self.opened).await;
     }
 
     fn handle(&mut self, event: SwarmEvent<NodeEvent>) {
@@ -166,8 +171,19 @@ impl Network {
                 self.stats.connections.fetch_sub(1, Ordering::Relaxed);
             }
             SwarmEvent::Behaviour(NodeEvent::Ping(event)) => close_if_dead(&mut self.swarm, &event),
-            SwarmEvent::Behaviour(NodeEvent::Upnp(event)) => tracing::info!(?event, "the router"),
+            SwarmEvent::Behaviour(NodeEvent::Upnp(event)) => self.on_router(event),
             _ => {}
+        }
+    }
+
+    fn on_router(&mut self, event: upnp::Event) {
+        tracing::info!(?event, "the router");
+        match event {
+            upnp::Event::NewExternalAddr { external_addr, .. } => self.opened.push(external_addr),
+            upnp::Event::ExpiredExternalAddr { external_addr, .. } => {
+                self.opened.retain(|known| *known != external_addr);
+            }
+            upnp::Event::GatewayNotFound | upnp::Event::NonRoutableGateway => {}
         }
     }
 

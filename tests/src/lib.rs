@@ -7,6 +7,7 @@
 //! | [`site`] | the HTTP server that a device publishes |
 //! | [`story`] | the demo's steps, each with what it shows |
 //! | [`evil`] | a node that lies |
+//! | [`initials`] | first packets of QUIC handshakes that nobody goes on with |
 //! | [`internet`] | an internet of one's own in network namespaces, with gateways and bad roads |
 //! | [`stranger`] | somebody whom nobody knows, without manners |
 //! | [`peers`] | other people's programs, where they are installed |
@@ -14,6 +15,7 @@
 //! Nothing here is part of the product.
 
 pub mod evil;
+pub mod initials;
 pub mod internet;
 pub mod peers;
 pub mod site;

@@ -15,6 +15,7 @@
 //! | [`streams`] | the behaviour that opens and accepts streams, and its handle |
 //! | [`punch`] | from a relayed connection to a direct one |
 //! | [`relay`] | our own relay server, and the client of relays |
+//! | `router` | ports that a home's router opened, closed again in the end |
 //! | [`misbehaviour`] | one line in the log for each misbehaviour |
 //! | [`admission`] | refuses peers whose key isn't secp256k1 |
 //! | [`swarm`] | transports and behaviours of a node and of a device |
@@ -31,6 +32,8 @@ pub mod path;
 mod protobuf;
 pub mod punch;
 pub mod relay;
+#[cfg(feature = "quic")]
+pub mod router;
 pub mod streams;
 pub mod swarm;
 

@@ -2,6 +2,7 @@
 //!
 //! Owns the addresses, routes and packet filters of both; what runs there is the scenario's business.
 
+use super::upnp::Opener;
 use super::{BRIDGE, ip, ip_of, nft, sysctl, within};
 use crate::story::SOON;
 use crate::windlass::{Running, Windlass, program};
@@ -183,6 +184,11 @@ impl Home {
             format!("route replace default via {}", super::host(1)),
         ];
         ip(Some(&self.edge), &commands)
+    }
+
+    /// The gateway opens ports for the device from now on if it asks by UPnP.
+    pub async fn opens_ports(&self) -> anyhow::Result<Opener> {
+        Opener::start(&self.edge, self.lan(0)).await
     }
 
     /// The device gets another address from its gateway, as when it changes networks; connections of the old one are

@@ -7,6 +7,7 @@
 //! | [`home`] | a device's network, its gateway and the gateway's rules |
 //! | [`scene`] | a Windlass network on the open internet, with devices in homes |
 //! | [`shaping`] | what a bad road does to packets |
+//! | [`upnp`] | a gateway that opens ports for whoever asks it |
 //!
 //! Nothing is removed in the end: everything lives in namespaces that go with the last process in them, and the
 //! processes with the first.
@@ -15,6 +16,7 @@ pub mod apart;
 pub mod home;
 pub mod scene;
 pub mod shaping;
+pub mod upnp;
 
 pub use apart::apart;
 pub use home::{Gateway, Home};

@@ -7,6 +7,7 @@
 mod direct;
 mod gateways;
 mod moves;
+mod opened;
 mod relayed;
 mod roads;
 mod sieges;
