@@ -102,7 +102,8 @@ impl Network {
 pub(crate) struct Outlook {
     /// Where this device listens itself, if it does.
     pub(crate) listening: watch::Sender<Vec<Multiaddr>>,
-    /// Where a router opened a port for it.
+    /// Where a router opened a port for it; without QUIC nobody asks a router.
+    #[cfg_attr(not(feature = "quic"), expect(dead_code))]
     pub(crate) mapped: watch::Sender<Vec<Multiaddr>>,
     /// Where these nodes see this device's QUIC, by connection.
     pub(crate) observed: watch::Sender<HashMap<ConnectionId, Multiaddr>>,
