@@ -103,8 +103,11 @@ impl Network {
 pub(crate) struct Outlook {
     /// Where this device listens itself, if it does.
     pub(crate) listening: watch::Sender<Vec<Multiaddr>>,
-    /// Where a router opened a port for it; without QUIC nobody asks a router.
-    #[cfg_attr(not(feature = "quic"), expect(dead_code))]
+    /// Where a router opened a port for it: nowhere, without the protocol that asks for it.
+    #[cfg_attr(
+        not(feature = "quic"),
+        expect(dead_code, reason = "nothing is told of ports that nobody asks for")
+    )]
     pub(crate) mapped: watch::Sender<Vec<Multiaddr>>,
     /// Where these nodes see this device's QUIC, by connection.
     pub(crate) observed: watch::Sender<HashMap<ConnectionId, Multiaddr>>,
@@ -353,18 +356,22 @@ mod tests {
         let pool = crate::pool::NodePool::new(vec![dialled.clone()], Teller::default()).unwrap();
         let node = pool.ranked().remove(0);
 
-        let (device, control, _, stop) = network(2);
+        let (device, control, mut listening, stop) = network(2);
         control.connect(peer, vec![dialled], DEADLINE).await.unwrap();
-        for _ in 0..2 {
-            let reservation = device.reserve(&node).await.unwrap();
-            let mut asked = timeout(DEADLINE, hops.next()).await.unwrap().unwrap();
-            timeout(DEADLINE, read_frame(&mut asked)).await.unwrap().unwrap();
-            drop(reservation);
-            // What is asked next is executed after the release.
-            device.listen().await;
-            write_frame(&mut asked, &grant).await.unwrap();
-            asked.close().await.unwrap();
-        }
+        let reservation = device.reserve(&node).await.unwrap();
+        let mut asked = timeout(DEADLINE, hops.next()).await.unwrap().unwrap();
+        timeout(DEADLINE, read_frame(&mut asked)).await.unwrap().unwrap();
+        drop(reservation);
+        // The release was executed before this is, and its listener looked at in the round trip.
+        device.listen().await;
+        timeout(DEADLINE, listening.wait_for(|known| !known.is_empty())).await.unwrap().unwrap();
+        let echo = libp2p::StreamProtocol::new("/echo");
+        let mut echoes = its_control.accept(echo.clone(), NonZeroUsize::MIN).unwrap();
+        let opened = control.open(peer, Vec::new(), echo, DEADLINE);
+        let (opened, came) = timeout(DEADLINE, async { tokio::join!(opened, echoes.next()) }).await.unwrap();
+        drop((opened.unwrap(), came.unwrap()));
+        write_frame(&mut asked, &grant).await.unwrap();
+        asked.close().await.unwrap();
         // The task still serves, and a reservation that is waited for is granted.
         let mut reservation = device.reserve(&node).await.unwrap();
         let mut asked = timeout(DEADLINE, hops.next()).await.unwrap().unwrap();

@@ -11,6 +11,7 @@ mod explorer;
 mod history;
 mod libp2p;
 mod network;
+mod pylibp2p;
 mod refusals;
 mod registry;
 mod rpc;
