@@ -367,11 +367,16 @@ mod tests {
         timeout(DEADLINE, listening.wait_for(|known| !known.is_empty())).await.unwrap().unwrap();
         let echo = libp2p::StreamProtocol::new("/echo");
         let mut echoes = its_control.accept(echo.clone(), NonZeroUsize::MIN).unwrap();
-        let opened = control.open(peer, Vec::new(), echo, DEADLINE);
-        let (opened, came) = timeout(DEADLINE, async { tokio::join!(opened, echoes.next()) }).await.unwrap();
-        drop((opened.unwrap(), came.unwrap()));
+        let mut round_trip = async || {
+            let opened = control.open(peer, Vec::new(), echo.clone(), DEADLINE);
+            let (opened, came) =
+                timeout(DEADLINE, async { tokio::join!(opened, echoes.next()) }).await.unwrap();
+            drop((opened.unwrap(), came.unwrap()));
+        };
+        round_trip().await;
         write_frame(&mut asked, &grant).await.unwrap();
         asked.close().await.unwrap();
+        round_trip().await;
         // The task still serves, and a reservation that is waited for is granted.
         let mut reservation = device.reserve(&node).await.unwrap();
         let mut asked = timeout(DEADLINE, hops.next()).await.unwrap().unwrap();
