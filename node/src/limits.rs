@@ -161,8 +161,9 @@ pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause before a configured peer is tried again.
 pub const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
-/// New streams of one protocol waiting to be taken; a stream beyond it is reset.
-pub const STREAM_QUEUE: usize = 256;
+/// New streams of one protocol waiting to be taken; a stream beyond it is reset. They are taken as fast as they come, so
+/// this covers a moment without a free thread: a second's worth of devices that all come back.
+pub const STREAM_QUEUE: usize = 2_048;
 
 /// Requests of one protocol answered at a time; each holds one thread for as long as its proofs take.
 pub const CONCURRENT_REQUESTS: usize = 256;
