@@ -102,25 +102,25 @@ async fn push(
     served.mark_changed();
     loop {
         tokio::select! {
-                    message = inbox.recv() => {
-                        let Some(message) = message else { return };
-        let Some(most) = Box::pin(allowance(&desk.answers, peer)).await else { return };
-                        if let Err(error) = watcher.change(*message, most) {
-                            tracing::info!(%peer, %error, most, "closing a watching stream");
-                            return;
-                        }
-                    }
-                    changed = served.changed() => {
-                        if changed.is_err() {
-                            return;
-                        }
-                    }
-                    changed = mirror.changed() => {
-                        if changed.is_err() {
-                            return;
-                        }
-                    }
+            message = inbox.recv() => {
+                let Some(message) = message else { return };
+                let Some(most) = Box::pin(allowance(&desk.answers, peer)).await else { return };
+                if let Err(error) = watcher.change(*message, most) {
+                    tracing::info!(%peer, %error, most, "closing a watching stream");
+                    return;
                 }
+            }
+            changed = served.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            changed = mirror.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
         // First what denies.
         let tail = mirror.borrow_and_update().tail.clone();
         let notices = watcher.notices(&tail);
