@@ -91,6 +91,15 @@ pub const STEPS_KEPT: u32 = 512;
 /// finds one, and chains may stand still for as long.
 pub const STEP_EPOCHS: u32 = 8;
 
+/// Heads that are asked of peers in one go, where this node lost what it kept or was away: each is a request.
+pub const RECOVERED_PER_ROUND: u32 = 32;
+
+/// Pauses between two rounds of asking peers for kept heads: the first, and what doubling it leads to. Who has none now will
+/// hardly have one later.
+pub const FIRST_RECOVERY_PAUSE: Duration = Duration::from_secs(5);
+/// See [`FIRST_RECOVERY_PAUSE`].
+pub const LAST_RECOVERY_PAUSE: Duration = Duration::from_secs(900);
+
 /// Changes of committee whose lists are remembered: one a day for eleven years.
 pub const COMMITTEES_KEPT: usize = 4_096;
 

@@ -104,7 +104,7 @@ async fn push(
         tokio::select! {
             message = inbox.recv() => {
                 let Some(message) = message else { return };
-                let most = allowance(&desk.answers, peer);
+                let Some(most) = Box::pin(allowance(&desk.answers, peer)).await else { return };
                 if let Err(error) = watcher.change(*message, most) {
                     tracing::info!(%peer, %error, most, "closing a watching stream");
                     return;
@@ -157,13 +157,16 @@ async fn notify(writer: &mut WriteHalf<PeerStream>, notices: Vec<TailNotice>) ->
     Some(())
 }
 
-/// How many slots the peer may watch: more if its key is an active device's.
-fn allowance(answers: &Answers, peer: PeerId) -> usize {
-    let Ok(key) = identity::key_address_of(&peer) else { return 0 };
-    match answers.device_of_key(key) {
+/// How many slots the peer may watch: more if its key is an active device's. `None` for one without a key address, and
+/// while the node stops.
+async fn allowance(answers: &Answers, peer: PeerId) -> Option<usize> {
+    let key = identity::key_address_of(&peer).ok()?;
+    let answers = answers.clone();
+    let judged = tokio::task::spawn_blocking(move || match answers.device_of_key(key) {
         Ok(Some((_, record))) if answers.is_active(&record, unix_seconds()) => MAX_DEVICE_SLOTS,
         _ => MAX_STRANGER_SLOTS,
-    }
+    });
+    judged.await.ok()
 }
 
 /// Proves what the client is owed and sends it; `None` when its stream can't go on.
