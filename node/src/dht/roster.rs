@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Instant;
 use windlass_p2p::identity::key_address_of;
+use windlass_p2p::punch::bare;
 use windlass_protocol::message::nodes::{MAX_NODE_ADDRESSES, place_of};
 use windlass_protocol::{Address, B256, U256};
 
@@ -149,16 +150,13 @@ impl Known {
     }
 }
 
-/// Those of a node's multiaddrs that may be dialled: an IP address and a port, and where this node is on the open Internet
-/// itself, only addresses there. Nobody's word makes us knock at doors of our own network.
+/// Those of a node's multiaddrs that may be dialled: an IP address and a port of one host, and where this node is on the
+/// open Internet itself, only addresses there. Nobody's word makes us knock at doors of our own network.
 pub(super) fn dialable(addresses: &[Multiaddr], own: &[Multiaddr]) -> Vec<Multiaddr> {
-    let is_public = own.iter().any(|address| ip_of(address).is_some_and(|ip| is_global(&ip)));
-    let fits = |address: &&Multiaddr| match ip_of(address) {
-        Some(ip) if ip.is_unspecified() || is_multicast(&ip) => false,
-        Some(ip) => !is_public || is_global(&ip),
-        None => false,
-    };
-    addresses.iter().filter(fits).take(MAX_NODE_ADDRESSES).cloned().collect()
+    let is_global = |address: &Multiaddr| ip_of(address).is_some_and(|ip| is_global(&ip));
+    let is_public = own.iter().any(is_global);
+    let bare = addresses.iter().filter_map(bare);
+    bare.filter(|address| !is_public || is_global(address)).take(MAX_NODE_ADDRESSES).collect()
 }
 
 fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
@@ -166,13 +164,6 @@ fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
         Protocol::Ip4(ip) => Some(ip.into()),
         Protocol::Ip6(ip) => Some(IpAddr::V6(ip).to_canonical()),
         _ => None,
-    }
-}
-
-fn is_multicast(ip: &IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_multicast() || ip.is_broadcast(),
-        IpAddr::V6(ip) => ip.is_multicast(),
     }
 }
 
@@ -315,13 +306,17 @@ mod tests {
             "/ip4/169.254.169.254/tcp/80",
             "/ip4/100.64.0.1/tcp/1",
             "/ip6/::1/tcp/1",
-            "/ip6/fe80::1/tcp/1",
             "/ip6/fd00::1/tcp/1",
             "/ip6/::ffff:10.0.0.1/tcp/1",
         ]
         .map(parse);
-        let never =
-            ["/ip4/0.0.0.0/tcp/1", "/ip4/224.0.0.251/udp/1/quic-v1", "/ip6/ff02::1/tcp/1", "/dns4/a/tcp/1"];
+        let never = [
+            "/ip4/0.0.0.0/tcp/1",
+            "/ip4/224.0.0.251/udp/1/quic-v1",
+            "/ip6/ff02::1/tcp/1",
+            "/ip6/fe80::1/tcp/1",
+            "/dns4/a/tcp/1",
+        ];
         let public = [parse("/ip4/203.0.113.5/tcp/4001")];
         for address in &global {
             assert_eq!(dialable(std::slice::from_ref(address), &public).len(), 1, "{address}");

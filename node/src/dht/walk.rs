@@ -15,6 +15,7 @@ use futures::AsyncWriteExt;
 use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
+use rlp::Decodable;
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 use tokio::time::{timeout, timeout_at};
@@ -32,7 +33,7 @@ use windlass_protocol::{Bytes, DeviceId, wire};
 #[derive(Debug, thiserror::Error)]
 enum AskError {
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(Box<OpenError>),
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error(transparent)]
@@ -165,8 +166,8 @@ impl Walker {
     async fn ask(&self, contact: Contact, device: DeviceId) -> (PeerId, Option<NodesAnswer>) {
         let peer = contact.peer;
         let request = NodesRequest { device, addresses: self.own_addresses() };
-        let asked = self.exchange(contact, names::NODES, wire::encode(&request));
-        let answer = asked.await.and_then(|frame| Ok(wire::decode(&frame, MAX_NODES_ANSWER_BYTES)?));
+        let answer: Result<NodesAnswer, AskError> =
+            self.exchange(contact, names::NODES, wire::encode(&request), MAX_NODES_ANSWER_BYTES).await;
         match &answer {
             Ok(_) => self.dht.roster().answered(&peer),
             Err(error) => {
@@ -181,20 +182,22 @@ impl Walker {
     }
 
     /// One frame there and one back.
-    async fn exchange(
+    async fn exchange<T: Decodable>(
         &self,
         contact: Contact,
         protocol: &'static str,
         request: Vec<u8>,
-    ) -> Result<Vec<u8>, AskError> {
+        most: usize,
+    ) -> Result<T, AskError> {
         let exchanged = timeout(WALK_STEP, async {
             let protocol = StreamProtocol::new(protocol);
-            let mut stream = self.control.open(contact.peer, contact.addresses, protocol, WALK_STEP).await?;
+            let opened = self.control.open(contact.peer, contact.addresses, protocol, WALK_STEP).await;
+            let mut stream = opened.map_err(|error| AskError::Open(Box::new(error)))?;
             write_frame(&mut stream, &request).await?;
             let frame = read_frame(&mut stream).await?;
             // It has said everything; an end that doesn't arrive changes nothing.
             let _ = stream.close().await;
-            Ok(frame)
+            Ok(wire::decode(&frame, most)?)
         });
         exchanged.await.unwrap_or(Err(AskError::Silent))
     }
@@ -214,8 +217,9 @@ impl Walker {
             |contact: &Contact| walked.claimed.get(&contact.peer).is_none_or(|held| *held < claimed.seq);
         let request = wire::encode(&RouteRequest::Publish(route));
         let puts = walked.holders.iter().filter(|contact| behind(contact)).map(async |contact| {
-            let answer = self.exchange(contact.clone(), names::ROUTE, request.clone()).await;
-            match answer.and_then(|frame| Ok(wire::decode(&frame, MAX_ROUTE_MESSAGE_BYTES)?)) {
+            let answer =
+                self.exchange(contact.clone(), names::ROUTE, request.clone(), MAX_ROUTE_MESSAGE_BYTES).await;
+            match answer {
                 Ok(RouteResponse::Kept) => DhtStats::count(&self.dht.stats.placed),
                 Ok(other) => tracing::debug!(peer = %contact.peer, ?other, "a node took no route"),
                 Err(error) => tracing::debug!(peer = %contact.peer, %error, "a node took no route"),
