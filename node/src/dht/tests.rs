@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::clock::unix_seconds;
-use crate::limits::{NODE_FAILURES, STREAM_QUEUE, WALK_BURST};
+use crate::limits::{STREAM_QUEUE, WALK_BURST};
 use crate::network::Network;
 use crate::serve::{Answers, run_routes};
 use crate::store::Store;
@@ -370,7 +370,7 @@ async fn a_node_that_is_gone_is_forgotten_and_greets_when_it_is_back() {
     first.knows(second.peer).await;
     let gone = second.peer;
     drop(second);
-    // Routes that it was to hold are what shows that it is gone.
+    // Routes that it was to hold, or a greeting, are what shows that it is gone.
     let device = Device::start(&testing::key(DEVICE));
     let mut seq = 1;
     eventually(async || {
@@ -380,7 +380,6 @@ async fn a_node_that_is_gone_is_forgotten_and_greets_when_it_is_back() {
         !first.dht.is_node(&gone)
     })
     .await;
-    assert!(seq > NODE_FAILURES.into());
     let second = TestNode::start(&mirror, 2, &[&first]).await;
     first.knows(second.peer).await;
 }
