@@ -3,6 +3,7 @@
 
 use super::watcher::{Owed, Watcher};
 use super::*;
+use crate::dht::{Dht, Registered};
 use crate::limits::{CONCURRENT_REQUESTS, REQUEST_BURST, REQUEST_DEADLINE, ROUTE_REQUESTS_PER_STREAM};
 use crate::network::Network;
 use crate::rate::Rates;
@@ -233,8 +234,13 @@ impl Loopback {
         tokio::spawn(run_resolver(answers.clone(), challenges, rates.clone(), asked, stop()));
         let watches = accept(names::WATCH);
         tokio::spawn(run_watch(answers.clone(), mirror.state(), rates.clone(), watches, stop()));
-        let spec = mirror.spec.clone();
-        tokio::spawn(run_routes(spec, answers, book, rates, accept(names::ROUTE), stop()));
+        let judge = RouteJudge::new(mirror.spec.clone(), answers);
+        let lineage = testing::lineage(&mirror.spec);
+        let registered = Registered::new(mirror.store.clone(), lineage, mirror.state());
+        let (dht, task) =
+            Dht::new(node, control.clone(), Vec::new(), registered, judge.clone(), book.clone());
+        tokio::spawn(task.run(accept(names::NODES), stop()));
+        tokio::spawn(run_routes(judge, book, dht, rates, accept(names::ROUTE), stop()));
         tokio::spawn(network.run(stop()));
         let device = Device::start(device);
         Self { mirror, node, address, device, cancelled }
