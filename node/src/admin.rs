@@ -6,6 +6,7 @@
 
 use crate::chain::{ProviderHealth, Providers};
 use crate::clock::unix_seconds;
+use crate::dht::{Dht, DhtCounts};
 use crate::evidence::{Report, Reported, call_of};
 use crate::follower::{MirrorState, Phase};
 use crate::head::{KnownLineage, ServedHead, SigningState};
@@ -58,6 +59,8 @@ pub struct Gauges {
     pub providers: Arc<Providers>,
     /// The routes kept.
     pub routes: Arc<RouteBook>,
+    /// Other nodes, and what they were asked.
+    pub dht: Dht,
     /// What became of reports of faults.
     pub reported: Reported,
 }
@@ -95,6 +98,7 @@ pub(crate) struct Counts {
     pub(crate) reservations: usize,
     pub(crate) circuits: usize,
     pub(crate) routes: usize,
+    pub(crate) dht: DhtCounts,
 }
 
 /// Serves until cancelled.
@@ -168,6 +172,7 @@ impl Gauges {
                 reservations: self.relay.reservations(),
                 circuits: self.relay.circuits(),
                 routes: self.routes.len(),
+                dht: self.dht.counts(),
             },
             relayed: self.relay.usage(),
             relay_refused: self.relay.refused(),
@@ -263,6 +268,7 @@ impl Vitals {
             "circuits": self.counts.circuits,
             "relayed_bytes": self.relayed.total(),
             "routes": self.counts.routes,
+            "nodes": self.counts.dht.nodes,
             "providers": self.providers,
             "unproven": mirror.unproven,
             "trouble": mirror.trouble,

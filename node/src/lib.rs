@@ -9,7 +9,8 @@
 //! | [`chain`] | what is asked of chain providers |
 //! | [`store`] | the data directory: column families, the mirror at a height |
 //! | [`follower`] | the `registry` task: from the chain into the mirror |
-//! | [`head`] | the `committees`, `attest` and `gossip` tasks: who is in office, signing, collecting, the served head |
+//! | [`head`] | the `committees`, `attest`, `gossip` and `recovery` tasks: who is in office, signing, collecting, the served head, kept heads |
+//! | [`dht`] | the `dht` task: routes at other nodes |
 //! | [`serve`] | the `resolver`, `watch` and `routes` tasks: what peers may ask |
 //! | [`evidence`] | the `evidence` task: members that signed two blocks, reported to the chain |
 //! | [`rate`] | how often a peer may ask or tell |
@@ -21,16 +22,18 @@
 //! | [`snapshot`] | the mirror at one block as a file |
 //! | [`limits`] | every bound |
 //!
-//! Who tells whom (all arrows are watched values, except the two queues named; nobody waits for a task that
+//! Who tells whom (all arrows are watched values, except the queues named; nobody waits for a task that
 //! waits for them):
 //!
 //! ```text
-//!  chain ─► registry ──mirror state──► attest ──served head──► resolver, watch, routes, admin
-//!              ├──mirror state──► committees ──who is in office──► attest, gossip, resolver
+//!  chain ─► registry ──mirror state──► attest ──served head──► resolver, watch, routes, dht, admin
+//!              ▲──vouched for──── attest
+//!              ├──mirror state──► committees ──who is in office──► attest, gossip, recovery, resolver
 //!              │ writes                 │  ▲
 //!              ▼                        │  └──heard (queue)── gossip ◄── peers
 //!            store ◄── reads at a       └─────told──────────► gossip ──► peers
-//!                      height: all      network ──streams (queue)──► gossip, resolver, watch, routes, relay
+//!                      height: all      network ──streams (queue)──► gossip, resolver, watch, routes, dht, relay
+//!                                  routes ──wishes, routes (queues)──► dht ◄──► other nodes
 //! ```
 
 pub mod admin;
@@ -38,6 +41,7 @@ pub mod chain;
 pub mod cli;
 mod clock;
 pub mod config;
+pub mod dht;
 pub mod evidence;
 pub mod follower;
 pub mod head;

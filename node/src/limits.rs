@@ -91,6 +91,15 @@ pub const STEPS_KEPT: u32 = 512;
 /// finds one, and chains may stand still for as long.
 pub const STEP_EPOCHS: u32 = 8;
 
+/// Heads that are asked of peers in one go, where this node lost what it kept or was away: each is a request.
+pub const RECOVERED_PER_ROUND: u32 = 32;
+
+/// Pauses between two rounds of asking peers for kept heads: the first, and what doubling it leads to. Who has none now will
+/// hardly have one later.
+pub const FIRST_RECOVERY_PAUSE: Duration = Duration::from_secs(5);
+/// See [`FIRST_RECOVERY_PAUSE`].
+pub const LAST_RECOVERY_PAUSE: Duration = Duration::from_secs(900);
+
 /// Changes of committee whose lists are remembered: one a day for eleven years.
 pub const COMMITTEES_KEPT: usize = 4_096;
 
@@ -152,8 +161,9 @@ pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause before a configured peer is tried again.
 pub const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
-/// New streams of one protocol waiting to be taken; a stream beyond it is reset.
-pub const STREAM_QUEUE: usize = 256;
+/// New streams of one protocol waiting to be taken; a stream beyond it is reset. They are taken as fast as they come, so
+/// this covers a moment without a free thread: a second's worth of devices that all come back.
+pub const STREAM_QUEUE: usize = 2_048;
 
 /// Requests of one protocol answered at a time; each holds one thread for as long as its proofs take.
 pub const CONCURRENT_REQUESTS: usize = 256;
@@ -249,3 +259,78 @@ pub const EVIDENCE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Time for a report to get into a block before it counts as lost for now.
 pub const INCLUSION_DEADLINE: Duration = Duration::from_secs(120);
+
+/// Registered nodes that are remembered with their addresses: four times what a network of ten million devices has, and
+/// each paid a stake to be one. Two megabytes.
+pub const NODES_KNOWN: usize = 4_096;
+
+/// Nodes that hold a device's route besides the one it was published at: the nearest to it. Any one of them is enough.
+pub const ROUTE_HOLDERS: usize = 4;
+
+/// Nodes asked at a time in one walk: all that may hold the route, so that a dead one costs no time of its own.
+pub const WALK_AT_ONCE: usize = 4;
+
+/// Nodes asked in one walk at most; a thousand nodes take fewer than ten.
+pub const WALK_NODES: usize = 24;
+
+/// Time for one node's answer in a walk, its connection included.
+pub const WALK_STEP: Duration = Duration::from_millis(1_000);
+
+/// Time for a walk: well within the three seconds that a client gives the node it asks.
+pub const WALK_DEADLINE: Duration = Duration::from_secs(2);
+
+/// For how long a walk that found a route waits for a newer one from those that were asked with it.
+pub const WALK_GRACE: Duration = Duration::from_millis(200);
+
+/// Time for a route to be put where it belongs: nobody waits for it.
+pub const PLACE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Walks per second for one peer, and for one network (/24 or /56), and how many at once: each costs other nodes' time.
+pub const WALKS_PER_SECOND: f64 = 1.0;
+/// See [`WALKS_PER_SECOND`].
+pub const WALK_BURST: f64 = 4.0;
+
+/// Walks under way at a time; beyond it who asks is told that the node is busy.
+pub const WALKS_AT_ONCE: usize = 64;
+
+/// Callers that wait for one walk; more ask again.
+pub const WALK_WAITERS: usize = 64;
+
+/// Wishes for walks that wait for the task, and routes that wait to be placed. A route beyond is placed when its device
+/// publishes the next one.
+pub const WALK_INBOX: usize = 1_024;
+
+/// Routes being placed at a time.
+pub const PLACES_AT_ONCE: usize = 16;
+
+/// For how long the outcome of a walk answers the next caller: a route that was found, and that there is none. Short, since
+/// a device may come up, or move, at any time.
+pub const FOUND_HOLDS: Duration = Duration::from_secs(10);
+/// See [`FOUND_HOLDS`].
+pub const NOT_FOUND_HOLDS: Duration = Duration::from_secs(3);
+
+/// Outcomes of walks remembered: at most 4 MiB.
+pub const OUTCOMES_KEPT: usize = 4_096;
+
+/// Between two greetings of the nodes nearest to this one, and of some others: how late a node may be to hear of a new one.
+pub const GREET_EVERY: Duration = Duration::from_secs(60);
+
+/// The same while no other node has answered.
+pub const GREET_PAUSE: Duration = Duration::from_secs(1);
+
+/// Failures in a row after which a node that nobody configured is forgotten; it greets when it is back.
+pub const NODE_FAILURES: u32 = 3;
+
+/// For how long a node that failed is asked only where there is nobody else.
+pub const NODE_REST: Duration = Duration::from_secs(30);
+
+/// Questions and routes per second of one registered node, and how many at once: a node of ten thousand devices has 33 new
+/// routes a second, and after its restart all of them at once.
+pub const NODE_REQUESTS_PER_SECOND: f64 = 200.0;
+/// See [`NODE_REQUESTS_PER_SECOND`].
+pub const NODE_REQUEST_BURST: f64 = 2_000.0;
+
+/// The same for peers that aren't known to be nodes: each question costs a look at the mirror.
+pub const STRANGER_NODE_REQUESTS_PER_SECOND: f64 = 0.5;
+/// See [`STRANGER_NODE_REQUESTS_PER_SECOND`].
+pub const STRANGER_NODE_REQUEST_BURST: f64 = 8.0;

@@ -2,6 +2,7 @@
 //! asked for.
 
 use crate::admin::Vitals;
+use crate::dht::DhtCounts;
 use crate::evidence::Report;
 use crate::limits::METRICS_DEVICES;
 use prometheus_client::encoding::text::encode;
@@ -27,6 +28,7 @@ pub fn render(vitals: &Vitals) -> String {
     gauge(&mut registry, "reservations", "Devices that hold a reservation", Some(counts.reservations as u64));
     gauge(&mut registry, "circuits", "Circuits carried", Some(counts.circuits as u64));
     gauge(&mut registry, "routes", "Routes kept", Some(counts.routes as u64));
+    dht(&mut registry, &counts.dht);
     relay(&mut registry, vitals);
     let mut text = String::new();
     // Writing into memory can't fail.
@@ -117,6 +119,24 @@ fn providers(registry: &mut Registry, vitals: &Vitals) {
     );
     registry.register("provider_head", "The newest block a chain provider was seen to have", newest);
     registry.register("provider_preferred", "1 for the chain provider that is asked first", preferred);
+}
+
+fn dht(registry: &mut Registry, counts: &DhtCounts) {
+    gauge(registry, "nodes", "Registered nodes that are known, besides this one", Some(counts.nodes));
+    for (name, help, value) in [
+        ("route_walks", "Times that other nodes were asked for a route", counts.walks),
+        ("route_walks_found", "Those that found one", counts.found),
+        ("routes_placed", "Routes of devices here that another node took", counts.placed),
+        (
+            "node_answers_refused",
+            "Answers of nodes that were none, or held a route that isn't one",
+            counts.refused,
+        ),
+    ] {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        registry.register(name, help, counter);
+    }
 }
 
 /// What each device sent into the relay: those that sent most by name, in the address of their keys.

@@ -4,14 +4,15 @@ use crate::admin::{self, Gauges};
 use crate::chain::{Providers, SourceError};
 use crate::clock::unix_seconds;
 use crate::config::NodeConfig;
+use crate::dht::{self, Dht};
 use crate::evidence::Reporter;
 use crate::follower::{self, Follower};
-use crate::head::{Attester, Challenges, Genealogist, Gossip, Signing};
+use crate::head::{AskPeers, Attester, Challenges, Genealogist, Gossip, Recovery, Signing};
 use crate::limits::{HEAD_INBOX, REQUEST_BURST, REQUESTS_PER_SECOND, SHUTDOWN_DEADLINE, STREAM_QUEUE};
 use crate::network::{ListenError, Network};
 use crate::rate::Rates;
 use crate::relay::{ByMirror, Judge};
-use crate::serve::{Answers, RouteBook, run_resolver, run_routes, run_watch};
+use crate::serve::{Answers, RouteBook, RouteJudge, run_resolver, run_routes, run_watch};
 use crate::spec_file::SpecFile;
 use crate::store::{Store, StoreError};
 use futures::future::BoxFuture;
@@ -131,17 +132,23 @@ impl Node {
             tasks: Vec::new(),
         };
         // Before the swarm runs, so that the first connection already learns what we accept.
-        let incoming =
-            [names::HEAD, names::RESOLVE, names::WATCH, names::ROUTE].map(|name| accept(&control, name));
-        let [heads, questions, watches, routes] = incoming;
+        let incoming = [names::HEAD, names::RESOLVE, names::WATCH, names::ROUTE, names::NODES]
+            .map(|name| accept(&control, name));
+        let [heads, questions, watches, routes, nodes] = incoming;
         let relay = relay::Server::new(
             identity::keypair(&key),
             control.clone(),
             Arc::new(ByMirror(judge)),
             config.relay.limits.clone(),
         )?;
-        let streams =
-            Streams { heads: heads?, questions: questions?, watches: watches?, routes: routes?, relay };
+        let streams = Streams {
+            heads: heads?,
+            questions: questions?,
+            watches: watches?,
+            routes: routes?,
+            nodes: nodes?,
+            relay,
+        };
         node.run(config, parts, network, control, streams, listener);
         Ok(node)
     }
@@ -163,12 +170,30 @@ impl Node {
         let attester =
             Attester::new(store.clone(), spec.clone(), lineage.clone(), Some(signing), mirror.clone());
         let (served, told, signing) = (attester.served(), attester.told(), attester.signing());
+        let follower = follower.with_vouched(attester.vouched());
         let (challenges, challengers) = Challenges::channel();
         let spec_file = SpecFile::new(config.spec_file, spec.clone());
         let answers =
             Answers::new(store.clone(), spec.clone(), served.clone(), lineage.clone(), routes.clone())
                 .with_newest(spec_file.newest());
         let rates = Arc::new(Rates::new(REQUESTS_PER_SECOND, REQUEST_BURST));
+        let recovery = Recovery::new(
+            AskPeers::new(control.clone(), config.peers.clone()),
+            store.clone(),
+            spec.clone(),
+            lineage.clone(),
+            mirror.clone(),
+        );
+        let judge = RouteJudge::new(spec.clone(), answers.clone());
+        let registered = dht::Registered::new(store.clone(), lineage.clone(), mirror.clone());
+        let (dht, dht_task) = Dht::new(
+            self.peer_id,
+            control.clone(),
+            config.peers.clone(),
+            registered,
+            judge.clone(),
+            routes.clone(),
+        );
         let gossip =
             Gossip::new(control.clone(), config.peers, lineage.clone(), told, attester.once(), inbox);
         let reporter = Reporter::new(
@@ -190,6 +215,7 @@ impl Node {
             control,
             providers,
             routes: routes.clone(),
+            dht: dht.clone(),
         };
 
         self.spawn("network", |cancelled| plain(network.run(cancelled)));
@@ -208,6 +234,9 @@ impl Node {
                 async move { attester.run(heard, challengers, cancelled).await.map_err(|e| e.to_string()) },
             )
         });
+        self.spawn("recovery", |cancelled| {
+            Box::pin(async move { recovery.run(cancelled).await.map_err(|e| e.to_string()) })
+        });
         self.spawn("evidence", |cancelled| {
             Box::pin(async move { reporter.run(cancelled).await.map_err(|e| e.to_string()) })
         });
@@ -216,10 +245,11 @@ impl Node {
         self.spawn("resolver", |cancelled| {
             plain(run_resolver(asked, challenges, rated, streams.questions, cancelled))
         });
-        let (asked, rated, seen) = (answers.clone(), rates.clone(), mirror);
+        let (asked, rated, seen) = (answers, rates.clone(), mirror);
         self.spawn("watch", |cancelled| plain(run_watch(asked, seen, rated, streams.watches, cancelled)));
+        self.spawn("dht", |cancelled| plain(dht_task.run(streams.nodes, cancelled)));
         self.spawn("routes", |cancelled| {
-            plain(run_routes(spec, answers, routes, rates, streams.routes, cancelled))
+            plain(run_routes(judge, routes, dht, rates, streams.routes, cancelled))
         });
         self.spawn("spec", |cancelled| plain(spec_file.run(cancelled)));
         self.spawn("admin", |cancelled| plain(admin::run(listener, gauges, cancelled)));
@@ -302,6 +332,7 @@ struct Streams {
     questions: Incoming,
     watches: Incoming,
     routes: Incoming,
+    nodes: Incoming,
     relay: relay::Server,
 }
 

@@ -1,8 +1,9 @@
-//! How often a peer may ask or tell: a token bucket per peer, for a bounded number of peers.
+//! How often a peer, or a network, may ask or tell: a token bucket for each, for a bounded number of them.
 
 use crate::limits::RATED_PEERS;
 use libp2p::PeerId;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,35 +12,35 @@ struct Bucket {
     at: Instant,
 }
 
-/// The rates of all peers.
-pub struct Rates {
+/// The rates of all peers, or of whatever else is told apart.
+pub struct Rates<Key = PeerId> {
     per_second: f64,
     burst: f64,
-    table: Mutex<Table>,
+    table: Mutex<Table<Key>>,
 }
 
-#[derive(Default)]
-struct Table {
-    buckets: HashMap<PeerId, Bucket>,
+struct Table<Key> {
+    buckets: HashMap<Key, Bucket>,
     /// When idle places were looked for last.
     swept: Option<Instant>,
 }
 
-impl Rates {
+impl<Key: Copy + Eq + Hash> Rates<Key> {
     /// As many messages per second and peer, and as many at once.
     pub fn new(per_second: f64, burst: f64) -> Self {
-        Self { per_second, burst, table: Mutex::default() }
+        let table = Table { buckets: HashMap::new(), swept: None };
+        Self { per_second, burst, table: Mutex::new(table) }
     }
 
     /// Waits until a message of a peer may be taken: reading no further slows the peer down.
-    pub async fn wait(&self, peer: PeerId) {
+    pub async fn wait(&self, peer: Key) {
         while !self.admit(peer, Instant::now()) {
             tokio::time::sleep(Duration::from_secs_f64(1.0 / self.per_second)).await;
         }
     }
 
     /// Takes one request of a peer; `false` if it has to wait.
-    pub fn admit(&self, peer: PeerId, now: Instant) -> bool {
+    pub fn admit(&self, peer: Key, now: Instant) -> bool {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         if table.buckets.len() >= RATED_PEERS && !table.buckets.contains_key(&peer) {
             table.sweep(now, Duration::from_secs_f64(self.burst / self.per_second));
@@ -59,7 +60,7 @@ impl Rates {
     }
 }
 
-impl Table {
+impl<Key: Copy + Eq + Hash> Table<Key> {
     /// Forgets who has been idle for as long as it takes to fill a bucket: it says no more than none does. In
     /// between nothing much can have changed, so newcomers to a full table don't have it searched each time.
     fn sweep(&mut self, now: Instant, refilled: Duration) {

@@ -2,6 +2,7 @@
 //! bytes of RLP; unknown trailing fields are ignored.
 
 pub mod head;
+pub mod nodes;
 pub mod resolve;
 pub mod route;
 pub mod stream;
@@ -18,6 +19,8 @@ pub mod names {
     pub const WATCH: &str = "/windlass/watch/1";
     /// Device to node: publish and fetch routes.
     pub const ROUTE: &str = "/windlass/route/1";
+    /// Node to node: who is nearest to a device, and the route of it that is held.
+    pub const NODES: &str = "/windlass/nodes/1";
     /// Node to node: attestations.
     pub const HEAD: &str = "/windlass/head/1";
     /// Caller to device: open a service.

@@ -8,20 +8,23 @@
 //! | `streams` | a task per stream, bounded for each peer before it is for all |
 //! | `answer` | from questions to a proven response; no sockets |
 //! | `resolver` | `/windlass/resolve/1` |
-//! | `watch`, `watcher` | `/windlass/watch/1`: its streams; what one client watches and what it is owed |
-//! | `routes`, `route_book` | `/windlass/route/1`: its streams; which route is kept |
+//! | `watch`, `watcher`, `news` | `/windlass/watch/1`: its streams; what one client watches and what it is owed; what all are told |
+//! | `routes`, `route_book`, `route_judge` | `/windlass/route/1`: its streams; which route is kept; which is one |
 
 mod answer;
+mod news;
 mod resolver;
 mod route_book;
+mod route_judge;
 mod routes;
-mod streams;
+pub(crate) mod streams;
 mod watch;
 mod watcher;
 
 pub use answer::{AnswerError, Answers};
 pub use resolver::run as run_resolver;
 pub use route_book::RouteBook;
+pub use route_judge::RouteJudge;
 pub use routes::run as run_routes;
 pub use watch::run as run_watch;
 

@@ -9,7 +9,7 @@ use windlass_p2p::{Incoming, PeerStream};
 
 /// Serves each stream until cancelled. A stream without a seat is dropped at once, which resets it: it never
 /// waits in the queue, where it would take the place of somebody else's.
-pub(super) async fn serve_each<F: Future<Output = ()> + Send + 'static>(
+pub(crate) async fn serve_each<F: Future<Output = ()> + Send + 'static>(
     seats: Arc<Seats>,
     mut incoming: Incoming,
     cancelled: CancellationToken,

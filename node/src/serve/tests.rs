@@ -1,7 +1,9 @@
 //! The three protocols over real connections, and the answers under a served head, judged as a client would.
 #![allow(clippy::unwrap_used)]
 
+use super::watcher::{Owed, Watcher};
 use super::*;
+use crate::dht::{Dht, Registered};
 use crate::limits::{CONCURRENT_REQUESTS, REQUEST_BURST, REQUEST_DEADLINE, ROUTE_REQUESTS_PER_STREAM};
 use crate::network::Network;
 use crate::rate::Rates;
@@ -232,8 +234,13 @@ impl Loopback {
         tokio::spawn(run_resolver(answers.clone(), challenges, rates.clone(), asked, stop()));
         let watches = accept(names::WATCH);
         tokio::spawn(run_watch(answers.clone(), mirror.state(), rates.clone(), watches, stop()));
-        let spec = mirror.spec.clone();
-        tokio::spawn(run_routes(spec, answers, book, rates, accept(names::ROUTE), stop()));
+        let judge = RouteJudge::new(mirror.spec.clone(), answers);
+        let lineage = testing::lineage(&mirror.spec);
+        let registered = Registered::new(mirror.store.clone(), lineage, mirror.state());
+        let (dht, task) =
+            Dht::new(node, control.clone(), Vec::new(), registered, judge.clone(), book.clone());
+        tokio::spawn(task.run(accept(names::NODES), stop()));
+        tokio::spawn(run_routes(judge, book, dht, rates, accept(names::ROUTE), stop()));
         tokio::spawn(network.run(stop()));
         let device = Device::start(device);
         Self { mirror, node, address, device, cancelled }
@@ -330,17 +337,22 @@ async fn a_slow_watcher_gets_the_newest_head_and_the_union_of_changes() {
     let mut mirror = Mirror::start();
     let (answers, _) = answers(&mirror);
     let head = mirror.advance(population()).await;
-    let mut watcher = watcher::Watcher::default();
+    let mut watcher = Watcher::default();
     let add = vec![Slot::Device(id(TARGET)), Slot::Device(id(CALLER)), Slot::Fleet(1)];
     watcher.change(Watch { add, drop: Vec::new() }, 64).unwrap();
-    assert_eq!(watcher.pushes(&answers, &head).unwrap().len(), 1);
+    assert_eq!(watcher.owed(&head), Owed::Proofs);
+    assert_eq!(watcher.proofs(&answers, &head).unwrap().len(), 1);
     mirror.advance(vec![device(TARGET, DeviceStatus::Suspended)]).await;
     mirror.advance(vec![device(TARGET, DeviceStatus::Active)]).await;
     let head = mirror.advance(vec![device(CALLER, DeviceStatus::Suspended)]).await;
-    let pushes = watcher.pushes(&answers, &head).unwrap();
+    assert_eq!(watcher.owed(&head), Owed::Proofs);
+    let pushes = watcher.proofs(&answers, &head).unwrap();
     assert_eq!(pushes.len(), 1);
     assert_eq!(pushes[0].slots.len(), 2, "both devices changed since, the fleet didn't");
-    assert!(watcher.pushes(&answers, &head).unwrap().is_empty());
+    assert_eq!(watcher.owed(&head), Owed::Nothing);
+    let head = mirror.advance(Vec::new()).await;
+    assert_eq!(watcher.owed(&head), Owed::Head, "nothing that it watches changed");
+    assert_eq!(watcher.owed(&head), Owed::Nothing);
 }
 
 #[tokio::test]

@@ -10,6 +10,9 @@ use windlass_protocol::head::Attestation;
 use windlass_protocol::header::Header;
 use windlass_protocol::message::MAX_FRAME;
 use windlass_protocol::message::head::HeadMessage;
+use windlass_protocol::message::nodes::{
+    MAX_NODES_ANSWER_BYTES, MAX_NODES_REQUEST_BYTES, NodeAt, NodesAnswer, NodesRequest,
+};
 use windlass_protocol::message::resolve::{MAX_REQUEST_BYTES, Reason, Request, Response};
 use windlass_protocol::message::route::{MAX_ROUTE_MESSAGE_BYTES, RouteRefusal, RouteRequest, RouteResponse};
 use windlass_protocol::message::stream::{MAX_OPEN_BYTES, MAX_REPLY_BYTES, Open, Reply};
@@ -38,6 +41,9 @@ fn codec<T: Decodable + Encodable + PartialEq + Debug>(bytes: &[u8], limit: usiz
 fn seeds<T: Encodable>(values: &[T]) -> Vec<Vec<u8>> {
     values.iter().map(wire::encode).collect()
 }
+
+/// `/ip4/127.0.0.1/tcp/4001`.
+const NODE_AT: [u8; 8] = [4, 127, 0, 0, 1, 6, 0x0f, 0xa1];
 
 fn messages() -> Vec<Target> {
     vec![
@@ -87,6 +93,19 @@ fn messages() -> Vec<Target> {
                     RouteResponse::NotFound,
                     RouteResponse::Refused(RouteRefusal::NotActive),
                 ])
+            },
+        },
+        Target {
+            name: "nodes-request",
+            run: |bytes| codec::<NodesRequest>(bytes, MAX_NODES_REQUEST_BYTES),
+            seeds: || seeds(&[NodesRequest { device: device(20), addresses: vec![NODE_AT.into()] }]),
+        },
+        Target {
+            name: "nodes-answer",
+            run: |bytes| codec::<NodesAnswer>(bytes, MAX_NODES_ANSWER_BYTES),
+            seeds: || {
+                let node = NodeAt { key: key(21).public_key(), addresses: vec![NODE_AT.into(); 2] };
+                seeds(&[NodesAnswer::default(), NodesAnswer { route: Some(route()), nodes: vec![node] }])
             },
         },
         Target { name: "open", run: |bytes| codec::<Open>(bytes, MAX_OPEN_BYTES), seeds: opens },

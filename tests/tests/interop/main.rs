@@ -10,6 +10,7 @@ mod differential;
 mod explorer;
 mod history;
 mod libp2p;
+mod mirror;
 mod network;
 mod pylibp2p;
 mod refusals;
