@@ -89,6 +89,7 @@ soak: build peers ## properties over many more cases, contracts fuzzed for long,
 	PROPTEST_CASES=20000 WINDLASS_EVERY_BYTE=1 WINDLASS_PUNCHES=20 WINDLASS_KILLS=200 WINDLASS_HISTORIES=200 $(CARGO) test --locked --workspace
 	WINDLASS_STEPS=1000000 $(CARGO) test --locked --workspace --lib random_histories_leave
 	WINDLASS_ASLEEP=600 $(CARGO) test --locked --workspace --test stopped
+	WINDLASS_CYCLES=100000 $(CARGO) test --locked --workspace --test churn
 	WINDLASS_MUTATIONS=2000000 $(CARGO) test --locked --workspace --test targets
 	WINDLASS_KILLS=1000 $(CARGO) test --locked --workspace --test process killed_at_any_moment
 	contracts/check.sh --soak
