@@ -104,19 +104,27 @@ fn an_ipv6_that_leads_nowhere_costs_at_most_a_second() -> anyhow::Result<()> {
         let target = scene.a.actor.id.clone();
         let resolve = async || {
             let (since, windlass) = (Instant::now(), scene.b.home.windlass(&scene.b.actor.windlass));
-            windlass.done(&["resolve", &target]).await?;
-            anyhow::Ok(since.elapsed())
+            match windlass.done(&["resolve", &target]).await {
+                Ok(_) => since.elapsed(),
+                Err(error) => {
+                    eprintln!("not counted: {error:#}");
+                    Duration::MAX
+                }
+            }
         };
-        // The quickest of a few, in turn: what else this machine does is no part of it.
+        // The quickest of a few, in turn: what else this machine does is no part of it, however busy it is.
         let (mut with, mut without) = (Duration::MAX, Duration::MAX);
         for _ in 0..ROUNDS {
-            with = with.min(resolve().await?);
+            with = with.min(resolve().await);
             scene.b.home.lose("meta nfproto ipv6")?;
-            without = without.min(resolve().await?);
+            without = without.min(resolve().await);
             scene.b.home.pass_all()?;
         }
         eprintln!("resolved in {with:?} with IPv6, in {without:?} where it is lost without a word");
-        ensure!(without < with + BLACKHOLE, "{with:?}, then {without:?}");
+        ensure!(
+            without < with.saturating_add(BLACKHOLE) && with < Duration::MAX,
+            "{with:?}, then {without:?}"
+        );
         scene.b.home.lose("meta nfproto ipv6")?;
         // Publishing, too: its own connections, and those of who calls.
         scene.a.home.lose("meta nfproto ipv6")?;
