@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 use windlass_tests::internet::{Gateway, Internet, Scene, apart, host, host6};
 use windlass_tests::story::SOON;
 
-/// Time from the first stream, which is relayed, until streams go directly.
+/// Time from the first stream, which is relayed, until streams go directly: what is promised, held to in long runs, which
+/// have the machine for themselves.
 const DIRECT: Duration = Duration::from_secs(5);
+/// The same beside everything else that a busy machine does.
+const EVENTUALLY: Duration = Duration::from_secs(60);
 /// Time until a device that can't be reached directly says so.
 const SAID: Duration = Duration::from_secs(60);
 /// What a family of addresses that leads nowhere may cost.
@@ -23,7 +26,7 @@ async fn goes_direct(internet: Internet, a: Gateway, b: Gateway, beginning: &str
     let mut forward = scene.forward().await?;
     let first = scene.path(&mut forward).await?;
     ensure!(first.starts_with("relayed via"), "nobody may be told a way before: {first}");
-    let (path, took) = scene.path_becomes(&mut forward, beginning, DIRECT).await?;
+    let (path, took) = scene.path_becomes(&mut forward, beginning, EVENTUALLY).await?;
     eprintln!("{path} after {took:?}");
     Ok(())
 }
@@ -45,15 +48,15 @@ fn a_device_behind_any_gateway_is_reached_directly_from_an_open_one() -> anyhow:
 #[test]
 fn between_moderate_gateways_holes_are_punched_over_quic() -> anyhow::Result<()> {
     apart(&between_moderate_gateways_holes_are_punched_over_quic, async |internet| {
-        let tries: u32 =
-            std::env::var("WINDLASS_PUNCHES").ok().and_then(|tries| tries.parse().ok()).unwrap_or(2);
+        let long = std::env::var("WINDLASS_PUNCHES").ok().and_then(|tries| tries.parse().ok());
+        let (tries, within): (u32, _) = long.map_or((2, EVENTUALLY), |tries| (tries, DIRECT));
         let (a, b) = (internet.home(Gateway::Moderate)?, internet.home(Gateway::Moderate)?);
         let mut scene = Scene::build(internet, 2, a, b).await?;
         let (mut punched, mut slowest) = (0, Duration::ZERO);
         for number in 1..=tries {
             // New processes have new ports, so nothing is open from the last time.
             let mut forward = scene.again(2).await?;
-            match scene.path_becomes(&mut forward, "direct over QUIC", DIRECT).await {
+            match scene.path_becomes(&mut forward, "direct over QUIC", within).await {
                 Ok((_, took)) => {
                     punched += 1;
                     slowest = slowest.max(took);
