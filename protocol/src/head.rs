@@ -348,7 +348,7 @@ pub(crate) mod tests {
         for (count, too_many) in
             [(MAX_COMMITTEE, false), (MAX_COMMITTEE + 1, true), (MAX_COMMITTEE + 2, true)]
         {
-            let result = check(&spec, &header, &alloc::vec![one.clone(); count]);
+            let result = check(&spec, &header, &alloc::vec![one; count]);
             assert_eq!(matches!(result, Err(HeadError::TooMany(_))), too_many, "{count}: {result:?}");
         }
     }
