@@ -20,7 +20,7 @@ echo "$(date -u '+%Y-%m-%d %H:%M UTC'), commit $commit, $(nproc) cores of ${mode
 echo
 if [ "${1:-}" = load ]; then
   fixture=$(ls -d "${XDG_CACHE_HOME:-$HOME/.cache}"/windlass/fixtures-*/10000 | tail -1)
-  for figure in burst bulk crowd; do
+  for figure in burst bulk reservations crowd; do
     tests/bench/target/release/peers load "$figure" --fixture "$fixture"
     echo
   done

@@ -348,7 +348,7 @@ pub(crate) mod tests {
         for (count, too_many) in
             [(MAX_COMMITTEE, false), (MAX_COMMITTEE + 1, true), (MAX_COMMITTEE + 2, true)]
         {
-            let result = check(&spec, &header, &alloc::vec![one.clone(); count]);
+            let result = check(&spec, &header, &alloc::vec![one; count]);
             assert_eq!(matches!(result, Err(HeadError::TooMany(_))), too_many, "{count}: {result:?}");
         }
     }
@@ -411,6 +411,27 @@ pub(crate) mod tests {
         let header = header_rlp(7, late, B256::ZERO);
         let now = [attest(&spec, &header, 1, NOW), attest(&spec, &header, 2, NOW)];
         assert_eq!(check(&spec, &header, &now), Err(HeadError::Future(7)));
+    }
+
+    /// Each bound of time to the second.
+    #[test]
+    fn times_are_judged_to_the_second() {
+        let spec = verified(&ChainSpec { dev: false, ..example() });
+        let result = |block: u64, first: u64, second: u64| {
+            let header = header_rlp(7, block, B256::ZERO);
+            let both = [attest(&spec, &header, 1, first), attest(&spec, &header, 2, second)];
+            check(&spec, &header, &both).map(|head| head.attested_at())
+        };
+        let (most, lag) = (NOW + MAX_CLOCK_SKEW, spec.max_finality_lag);
+        assert_eq!(result(NOW - 10, NOW, most), Ok(NOW), "a clock may be as far ahead");
+        assert_eq!(result(NOW - 10, NOW, most + 1), Err(HeadError::Future(7)));
+        assert_eq!(result(most, most, most), Ok(most), "so may a block");
+        assert_eq!(result(most + 1, most, most), Err(HeadError::Future(7)));
+        assert_eq!(result(NOW - lag, NOW, NOW), Ok(NOW), "a block may be as old when it is vouched for");
+        assert_eq!(
+            result(NOW - lag - 1, NOW, NOW),
+            Err(HeadError::Lag { number: 7, lag: lag + 1, limit: lag })
+        );
     }
 
     #[test]

@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use windlass_protocol::message::watch::{FromNode, Push};
 use windlass_protocol::wire;
 
-/// The newest head's push, as it is sent.
+/// A head, and its push as it is sent.
+type Encoded = (Arc<ServedHead>, Arc<[u8]>);
+
+/// The newest head's push.
 #[derive(Default)]
-pub(super) struct News(Mutex<Option<(Arc<ServedHead>, Arc<[u8]>)>>);
+pub(super) struct News(Mutex<Option<Encoded>>);
 
 impl News {
     /// The push of this head alone.

@@ -6,6 +6,7 @@
 pub mod bulk;
 pub mod burst;
 pub mod crowd;
+mod reservations;
 mod site;
 
 use anyhow::{Result, bail};
@@ -16,6 +17,8 @@ use std::path::PathBuf;
 pub enum Figure {
     /// Thousands of devices at one node: how fast they come, what each takes, and how fast they are back.
     Crowd,
+    /// The same many stock devices, which reserve and do nothing else.
+    Reservations,
     /// One bulk flow beside a hundred interactive ones through one relay.
     Bulk,
     /// A thousand opens at once on one connection.
@@ -45,6 +48,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let site = site::Site::start(&arguments.fixture).await?;
     match arguments.figure {
         Figure::Crowd => crowd::run(site, arguments.devices, arguments.at_once).await,
+        Figure::Reservations => reservations::run(site, arguments.devices, arguments.at_once).await,
         Figure::Bulk => bulk::run(site).await,
         Figure::Burst => burst::run(site).await,
     }

@@ -35,6 +35,11 @@ impl Contact {
         Ok(Client::builder(self.spec()?, key(number)?).nodes(nodes).direct(direct).start().await?)
     }
 
+    /// The node, for whoever only reserves there.
+    pub fn relay(&self) -> Result<libp2p::Multiaddr> {
+        Ok(self.node.parse()?)
+    }
+
     fn spec(&self) -> Result<VerifiedSpec> {
         Ok(verify_spec(&std::fs::read(&self.spec)?, self.publisher.parse()?)?)
     }

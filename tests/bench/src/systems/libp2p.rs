@@ -6,6 +6,7 @@ use crate::workload;
 use anyhow::{Context, Result, anyhow, bail};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use libp2p::identity::{Keypair, secp256k1};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, noise, relay, tcp, yamux};
@@ -101,7 +102,19 @@ impl System for Stock {
 }
 
 fn device() -> Result<Swarm<Device>> {
-    let swarm = SwarmBuilder::with_new_identity()
+    device_of(Keypair::generate_ed25519())
+}
+
+/// A stock device with this key and a reservation at this relay, as long as it isn't dropped.
+pub async fn reserving(secret: [u8; 32], relay: Multiaddr) -> Result<JoinHandle<()>> {
+    let secret = secp256k1::SecretKey::try_from_bytes(secret)?;
+    let mut swarm = device_of(secp256k1::Keypair::from(secret).into())?;
+    reserved(&mut swarm, relay).await?;
+    Ok(tokio::spawn(async move { while swarm.next().await.is_some() {} }))
+}
+
+fn device_of(key: Keypair) -> Result<Swarm<Device>> {
+    let swarm = SwarmBuilder::with_existing_identity(key)
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)?
         .with_relay_client(noise::Config::new, yamux::Config::default)?
