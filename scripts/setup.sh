@@ -5,7 +5,7 @@
 # Usage: setup.sh [lint] [node] [python] [net]
 #   lint   also rustfmt, clippy and cargo-deny, for `make check`
 #   node   also Node.js and npm, for the checks that compare with other people's tools
-#   python also Python with venv and pip, for the same
+#   python also Python with venv, pip and what it compiles against, for the same
 #   net    also what makes network namespaces, gateways and packet filters, for the scenarios in them
 # It installs packages only as root; anyone else is told the exact command.
 set -euo pipefail
@@ -38,7 +38,12 @@ if $node; then
   command -v node >/dev/null || packages+=(nodejs)
   command -v npm >/dev/null || packages+=(npm)
 fi
-if $python && ! python3 -c 'import venv, ensurepip' 2>/dev/null; then packages+=(python3 python3-venv); fi
+if $python; then
+  python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3 python3-venv)
+  # What one of py-libp2p's packages is compiled against.
+  python3 -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' 2>/dev/null || packages+=(python3-dev)
+  compgen -G '/usr/include/gmp.h' >/dev/null || compgen -G '/usr/include/*/gmp.h' >/dev/null || packages+=(libgmp-dev)
+fi
 if $net; then
   PATH="$PATH:/usr/sbin:/sbin"
   command -v ip >/dev/null || packages+=(iproute2)

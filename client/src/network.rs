@@ -73,6 +73,7 @@ impl Network {
             inbox,
             commands: commands.downgrade(),
             reservations: HashMap::new(),
+            given_up: HashSet::new(),
             is_listening: false,
             outlook,
             paths: HashMap::new(),
@@ -102,7 +103,11 @@ impl Network {
 pub(crate) struct Outlook {
     /// Where this device listens itself, if it does.
     pub(crate) listening: watch::Sender<Vec<Multiaddr>>,
-    /// Where a router opened a port for it.
+    /// Where a router opened a port for it: nowhere, without the protocol that asks for it.
+    #[cfg_attr(
+        not(feature = "quic"),
+        expect(dead_code, reason = "nothing is told of ports that nobody asks for")
+    )]
     pub(crate) mapped: watch::Sender<Vec<Multiaddr>>,
     /// Where these nodes see this device's QUIC, by connection.
     pub(crate) observed: watch::Sender<HashMap<ConnectionId, Multiaddr>>,
@@ -123,6 +128,9 @@ struct Task {
     inbox: mpsc::Receiver<Command>,
     commands: mpsc::WeakSender<Command>,
     reservations: HashMap<ListenerId, watch::Sender<Reserved>>,
+    /// Given up before the node answered. The stock relay client panics at an answer whose listener is gone, so these stay
+    /// until it came.
+    given_up: HashSet<ListenerId>,
     is_listening: bool,
     outlook: Outlook,
     /// The best path to each connected peer, as it was told last.
@@ -173,10 +181,15 @@ impl Task {
                 let _ = reply.send(self.reserve(circuit));
             }
             Command::Listen => self.listen(),
-            Command::Release(listener) => {
-                self.reservations.remove(&listener);
-                self.swarm.remove_listener(listener);
-            }
+            Command::Release(listener) => self.release(listener),
+        }
+    }
+
+    fn release(&mut self, listener: ListenerId) {
+        // One that is over already has no entry, and nothing to remove.
+        match self.reservations.remove(&listener) {
+            Some(state) if *state.borrow() == Reserved::Asked => drop(self.given_up.insert(listener)),
+            _ => drop(self.swarm.remove_listener(listener)),
         }
     }
 
@@ -245,6 +258,9 @@ impl Task {
 
     fn on_event(&mut self, event: SwarmEvent<DeviceEvent>) {
         match event {
+            SwarmEvent::NewListenAddr { listener_id, .. } if self.given_up.remove(&listener_id) => {
+                self.swarm.remove_listener(listener_id);
+            }
             SwarmEvent::NewListenAddr { listener_id, address } => match self.reservations.get(&listener_id) {
                 Some(reservation) => reservation.send_modify(|state| match state {
                     Reserved::Granted(circuits) if circuits.len() < CIRCUITS => circuits.push(address),
@@ -258,6 +274,7 @@ impl Task {
                 self.outlook.listening.send_modify(|listening| listening.retain(|known| *known != address));
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                self.given_up.remove(&listener_id);
                 if let Some(reservation) = self.reservations.remove(&listener_id) {
                     tracing::info!(?reason, "a reservation ended");
                     reservation.send_replace(Reserved::Lost);
@@ -281,5 +298,94 @@ impl Task {
             SwarmEvent::Behaviour(DeviceEvent::Ping(event)) => close_if_dead(&mut self.swarm, &event),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use futures::AsyncWriteExt;
+    use std::num::NonZeroUsize;
+    use std::time::Duration;
+    use windlass_p2p::frame::{read_frame, write_frame};
+    use windlass_p2p::swarm::{DeviceConfig, device_swarm};
+    use windlass_protocol::SecretKey;
+
+    const DEADLINE: Duration = Duration::from_secs(30);
+
+    fn network(key: u8) -> (Network, Control, watch::Receiver<Vec<Multiaddr>>, CancellationToken) {
+        let key = SecretKey::from_bytes(&[key; 32]).unwrap();
+        let (swarm, control) = device_swarm(&key, &DeviceConfig::new("test")).unwrap();
+        let (listening, listens) = watch::channel(Vec::new());
+        let outlook = Outlook {
+            listening,
+            mapped: watch::Sender::default(),
+            observed: watch::Sender::default(),
+            authorised: watch::Sender::default(),
+            nodes: HashSet::new(),
+        };
+        let stop = CancellationToken::new();
+        let (network, task) = Network::new(swarm, control.clone(), outlook, Teller::default(), stop.clone());
+        tokio::spawn(task);
+        (network, control, listens, stop)
+    }
+
+    /// A grant as the specification of circuit relay v2 has it: a status message with a reservation until 2100, and `OK`.
+    fn granted(relay: &Multiaddr) -> Vec<u8> {
+        let (expires, address) = ([0x08, 0x80, 0xae, 0x99, 0xa4, 0x0f], relay.to_vec());
+        let length = |bytes: &[u8]| u8::try_from(bytes.len()).unwrap();
+        let reservation = [&expires[..], &[0x12, length(&address)], &address].concat();
+        [&[0x08, 0x02, 0x1a, length(&reservation)], &reservation[..], &[0x28, 100]].concat()
+    }
+
+    /// A fixed bug: a node that answered late, once the device had given up, ended the device's network task.
+    #[tokio::test]
+    async fn an_answer_that_comes_too_late_harms_nobody() {
+        let (relay, its_control, mut its_listening, its_stop) = network(1);
+        relay.listen().await;
+        let hop = libp2p::StreamProtocol::new("/libp2p/circuit/relay/0.2.0/hop");
+        let mut hops = its_control.accept(hop, NonZeroUsize::MIN).unwrap();
+        let is_local = |address: &&Multiaddr| address.to_string().starts_with("/ip4/127.0.0.1/tcp/");
+        let known = its_listening.wait_for(|known| known.iter().any(|address| is_local(&address)));
+        let at = timeout(DEADLINE, known).await.unwrap().unwrap().iter().find(is_local).unwrap().clone();
+        let its_key = SecretKey::from_bytes(&[1; 32]).unwrap().public_key();
+        let peer = windlass_p2p::identity::peer_id_of(&its_key);
+        let dialled = at.with(Protocol::P2p(peer));
+        let grant = granted(&dialled);
+        let pool = crate::pool::NodePool::new(vec![dialled.clone()], Teller::default()).unwrap();
+        let node = pool.ranked().remove(0);
+
+        let (device, control, mut listening, stop) = network(2);
+        control.connect(peer, vec![dialled], DEADLINE).await.unwrap();
+        let reservation = device.reserve(&node).await.unwrap();
+        let mut asked = timeout(DEADLINE, hops.next()).await.unwrap().unwrap();
+        timeout(DEADLINE, read_frame(&mut asked)).await.unwrap().unwrap();
+        drop(reservation);
+        // The release was executed before this is, and its listener looked at in the round trip.
+        device.listen().await;
+        timeout(DEADLINE, listening.wait_for(|known| !known.is_empty())).await.unwrap().unwrap();
+        let echo = libp2p::StreamProtocol::new("/echo");
+        let mut echoes = its_control.accept(echo.clone(), NonZeroUsize::MIN).unwrap();
+        let mut round_trip = async || {
+            let opened = control.open(peer, Vec::new(), echo.clone(), DEADLINE);
+            let (opened, came) =
+                timeout(DEADLINE, async { tokio::join!(opened, echoes.next()) }).await.unwrap();
+            drop((opened.unwrap(), came.unwrap()));
+        };
+        round_trip().await;
+        write_frame(&mut asked, &grant).await.unwrap();
+        asked.close().await.unwrap();
+        round_trip().await;
+        // The task still serves, and a reservation that is waited for is granted.
+        let mut reservation = device.reserve(&node).await.unwrap();
+        let mut asked = timeout(DEADLINE, hops.next()).await.unwrap().unwrap();
+        timeout(DEADLINE, read_frame(&mut asked)).await.unwrap().unwrap();
+        write_frame(&mut asked, &grant).await.unwrap();
+        asked.close().await.unwrap();
+        let granted = reservation.state.wait_for(|state| *state != Reserved::Asked);
+        assert!(matches!(*timeout(DEADLINE, granted).await.unwrap().unwrap(), Reserved::Granted(_)));
+        stop.cancel();
+        its_stop.cancel();
     }
 }

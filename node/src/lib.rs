@@ -9,7 +9,7 @@
 //! | [`chain`] | what is asked of chain providers |
 //! | [`store`] | the data directory: column families, the mirror at a height |
 //! | [`follower`] | the `registry` task: from the chain into the mirror |
-//! | [`head`] | the `committees`, `attest` and `gossip` tasks: who is in office, signing, collecting, the served head |
+//! | [`head`] | the `committees`, `attest`, `gossip` and `recovery` tasks: who is in office, signing, collecting, the served head, kept heads |
 //! | [`dht`] | the `dht` task: routes at other nodes |
 //! | [`serve`] | the `resolver`, `watch` and `routes` tasks: what peers may ask |
 //! | [`evidence`] | the `evidence` task: members that signed two blocks, reported to the chain |
@@ -27,7 +27,8 @@
 //!
 //! ```text
 //!  chain ─► registry ──mirror state──► attest ──served head──► resolver, watch, routes, dht, admin
-//!              ├──mirror state──► committees ──who is in office──► attest, gossip, resolver
+//!              ▲──vouched for──── attest
+//!              ├──mirror state──► committees ──who is in office──► attest, gossip, recovery, resolver
 //!              │ writes                 │  ▲
 //!              ▼                        │  └──heard (queue)── gossip ◄── peers
 //!            store ◄── reads at a       └─────told──────────► gossip ──► peers

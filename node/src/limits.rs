@@ -91,6 +91,15 @@ pub const STEPS_KEPT: u32 = 512;
 /// finds one, and chains may stand still for as long.
 pub const STEP_EPOCHS: u32 = 8;
 
+/// Heads that are asked of peers in one go, where this node lost what it kept or was away: each is a request.
+pub const RECOVERED_PER_ROUND: u32 = 32;
+
+/// Pauses between two rounds of asking peers for kept heads: the first, and what doubling it leads to. Who has none now will
+/// hardly have one later.
+pub const FIRST_RECOVERY_PAUSE: Duration = Duration::from_secs(5);
+/// See [`FIRST_RECOVERY_PAUSE`].
+pub const LAST_RECOVERY_PAUSE: Duration = Duration::from_secs(900);
+
 /// Changes of committee whose lists are remembered: one a day for eleven years.
 pub const COMMITTEES_KEPT: usize = 4_096;
 
@@ -152,8 +161,9 @@ pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause before a configured peer is tried again.
 pub const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
-/// New streams of one protocol waiting to be taken; a stream beyond it is reset.
-pub const STREAM_QUEUE: usize = 256;
+/// New streams of one protocol waiting to be taken; a stream beyond it is reset. They are taken as fast as they come, so
+/// this covers a moment without a free thread: a second's worth of devices that all come back.
+pub const STREAM_QUEUE: usize = 2_048;
 
 /// Requests of one protocol answered at a time; each holds one thread for as long as its proofs take.
 pub const CONCURRENT_REQUESTS: usize = 256;

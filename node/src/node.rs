@@ -7,7 +7,7 @@ use crate::config::NodeConfig;
 use crate::dht::{self, Dht};
 use crate::evidence::Reporter;
 use crate::follower::{self, Follower};
-use crate::head::{Attester, Challenges, Genealogist, Gossip, Signing};
+use crate::head::{AskPeers, Attester, Challenges, Genealogist, Gossip, Recovery, Signing};
 use crate::limits::{HEAD_INBOX, REQUEST_BURST, REQUESTS_PER_SECOND, SHUTDOWN_DEADLINE, STREAM_QUEUE};
 use crate::network::{ListenError, Network};
 use crate::rate::Rates;
@@ -172,12 +172,20 @@ impl Node {
         let attester =
             Attester::new(store.clone(), spec.clone(), lineage.clone(), Some(signing), mirror.clone());
         let (served, told, signing) = (attester.served(), attester.told(), attester.signing());
+        let follower = follower.with_vouched(attester.vouched());
         let (challenges, challengers) = Challenges::channel();
         let spec_file = SpecFile::new(config.spec_file, spec.clone());
         let answers =
             Answers::new(store.clone(), spec.clone(), served.clone(), lineage.clone(), routes.clone())
                 .with_newest(spec_file.newest());
         let rates = Arc::new(Rates::new(REQUESTS_PER_SECOND, REQUEST_BURST));
+        let recovery = Recovery::new(
+            AskPeers::new(control.clone(), config.peers.clone()),
+            store.clone(),
+            spec.clone(),
+            lineage.clone(),
+            mirror.clone(),
+        );
         let judge = RouteJudge::new(spec.clone(), answers.clone());
         let registered = dht::Registered::new(store.clone(), lineage.clone(), mirror.clone());
         let (dht, dht_task) = Dht::new(
@@ -230,6 +238,9 @@ impl Node {
             Box::pin(
                 async move { attester.run(heard, challengers, cancelled).await.map_err(|e| e.to_string()) },
             )
+        });
+        self.spawn("recovery", |cancelled| {
+            Box::pin(async move { recovery.run(cancelled).await.map_err(|e| e.to_string()) })
         });
         self.spawn("evidence", |cancelled| {
             Box::pin(async move { reporter.run(cancelled).await.map_err(|e| e.to_string()) })

@@ -215,6 +215,25 @@ mod tests {
     }
 
     #[test]
+    fn under_one_head_the_later_word_counts_and_what_is_pinned_stays_so() {
+        let mut evidence = Evidence::default();
+        let value = B256::repeat_byte(2);
+        let attested_at = |evidence: &Evidence| evidence.lookup(SLOT).map(|proven| proven.attested_at);
+        evidence.insert(SLOT, value, 10, 100);
+        assert!(evidence.pin(SLOT));
+        assert!(!evidence.insert(SLOT, value, 10, 90));
+        assert_eq!(attested_at(&evidence), Some(100), "somebody vouched for it later than that");
+        assert!(!evidence.insert(SLOT, value, 10, 110));
+        assert_eq!(attested_at(&evidence), Some(110));
+        assert!(!evidence.insert(SLOT, value, 11, 105));
+        assert_eq!(attested_at(&evidence), Some(105), "of the newer head nobody said so later");
+        for fleet in 2..(2 * MAX_EVIDENCE as u64) {
+            evidence.insert(Slot::Fleet(fleet), B256::ZERO, 1, 1);
+        }
+        assert!(evidence.lookup(SLOT).is_some(), "pinned before it was proven again");
+    }
+
+    #[test]
     fn a_doubt_lasts_until_a_head_as_high_or_its_time() {
         let (old, new) = (B256::repeat_byte(1), B256::repeat_byte(2));
         let mut evidence = Evidence::default();

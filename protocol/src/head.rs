@@ -341,6 +341,19 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn more_attestations_than_a_committee_can_have_are_refused_unread() {
+        let spec = verified(&example());
+        let header = header_rlp(7, NOW - 10, B256::ZERO);
+        let one = attest(&spec, &header, 1, NOW);
+        for (count, too_many) in
+            [(MAX_COMMITTEE, false), (MAX_COMMITTEE + 1, true), (MAX_COMMITTEE + 2, true)]
+        {
+            let result = check(&spec, &header, &alloc::vec![one.clone(); count]);
+            assert_eq!(matches!(result, Err(HeadError::TooMany(_))), too_many, "{count}: {result:?}");
+        }
+    }
+
+    #[test]
     fn the_same_member_does_not_count_twice() {
         let spec = verified(&example());
         let header = header_rlp(7, NOW - 10, B256::ZERO);

@@ -5,6 +5,7 @@ use crate::address::KeyAddress;
 use alloy_primitives::{Address, B256, keccak256};
 use core::fmt;
 use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
+use secp256k1::ffi::types::AlignedType;
 use secp256k1::{Message, Secp256k1};
 use zeroize::Zeroizing;
 
@@ -13,6 +14,9 @@ const HALF_ORDER: [u8; 32] = [
     0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x5d,
     0x57, 0x6e, 0x73, 0x57, 0xa4, 0x50, 0x1d, 0xdf, 0xe9, 0x2f, 0x46, 0x68, 0x1b, 0x20, 0xa0,
 ];
+
+/// Room for a verification context, in words of 16 bytes: the library asks for 13 on 64 bit.
+const CONTEXT_WORDS: usize = 32;
 
 /// Why bytes are not a key or a signature proves nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -138,7 +142,12 @@ impl Signature {
         let id = RecoveryId::try_from(i32::from(self.0[64])).map_err(|_| KeyError::Signature)?;
         let signature =
             RecoverableSignature::from_compact(&self.0[..64], id).map_err(|_| KeyError::Signature)?;
-        Secp256k1::verification_only()
+        // A context of the library's own making is blinded with fresh randomness wherever another crate turns on its
+        // features `std` and `rand`: that takes as long as half a recovery and hides nothing here, since what is
+        // verified is public.
+        let mut room = [AlignedType::zeroed(); CONTEXT_WORDS];
+        Secp256k1::preallocated_verification_only(&mut room)
+            .expect("the room is more than twice what a context takes")
             .recover_ecdsa(Message::from_digest(digest.0), &signature)
             .map(PublicKey)
             .map_err(|_| KeyError::Signature)
@@ -177,6 +186,37 @@ mod tests {
         assert_eq!(signature.recover(&digest).unwrap().address(), key(7).address());
         assert_ne!(signature.recover(&keccak256(b"other")).map(|k| k.address()), Ok(key(7).address()));
         assert_eq!(Signature::from_bytes(signature.as_bytes()), Ok(signature));
+    }
+
+    #[test]
+    fn a_context_has_room() {
+        use secp256k1::VerifyOnlyPreallocated;
+        let words = Secp256k1::<VerifyOnlyPreallocated<'_>>::preallocate_verification_size();
+        assert!(2 * words <= CONTEXT_WORDS, "{words}");
+    }
+
+    /// Whatever is done to a signature, our own context and one of the library's making find the same key, or none.
+    #[test]
+    fn a_context_on_the_stack_recovers_what_a_randomised_one_does() {
+        let randomised = Secp256k1::verification_only();
+        let mut found = [0; 2];
+        for round in 0..600_u16 {
+            let digest = keccak256(round.to_be_bytes());
+            let mut bytes = *key(1 + (round % 200) as u8).sign(&digest).as_bytes();
+            // Every third is as signed; of the others one bit of r, s or v is turned.
+            if round % 3 > 0 {
+                let bit = usize::from(round) * 7 % (64 * 8 + 1);
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+            let Ok(signature) = Signature::from_bytes(&bytes) else { continue };
+            let id = RecoveryId::try_from(i32::from(bytes[64])).unwrap();
+            let theirs = RecoverableSignature::from_compact(&bytes[..64], id)
+                .and_then(|it| randomised.recover_ecdsa(Message::from_digest(digest.0), &it));
+            let ours = signature.recover(&digest);
+            assert_eq!(ours.ok().map(|key| key.0), theirs.ok(), "round {round}");
+            found[usize::from(ours.is_ok())] += 1;
+        }
+        assert!(found[0] > 50 && found[1] > 300, "{found:?}");
     }
 
     #[test]

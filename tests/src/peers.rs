@@ -16,6 +16,8 @@ use crate::windlass::Running;
 
 /// How long anvil may take until it listens.
 const LISTENS_WITHIN: Duration = Duration::from_secs(30);
+/// How long packages may take to be installed, where `make peers` hasn't.
+const INSTALLS_WITHIN: Duration = Duration::from_secs(600);
 /// The platform in the names of the packages that carry foundry's programs, where these have one.
 const PLATFORM: &str =
     if cfg!(all(target_os = "linux", target_arch = "x86_64")) { "linux-amd64" } else { "none" };
@@ -55,6 +57,22 @@ pub fn forge() -> anyhow::Result<Option<PathBuf>> {
 pub fn javascript() -> anyhow::Result<Option<PathBuf>> {
     let installed = present(repository().join("tests/interop/node_modules/viem"), "viem")?;
     Ok(installed.map(|_| repository().join("tests/interop")))
+}
+
+/// Python with the packages of a requirements file in `tests/interop`; `None`, said aloud, where it can't be had.
+pub async fn python(requirements: &str) -> anyhow::Result<Option<PathBuf>> {
+    let mut command = Command::new(repository().join("scripts/python.sh"));
+    // Run where `make peers` runs it.
+    command.arg(requirements).current_dir(repository().join("tests/interop"));
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let made = timeout(INSTALLS_WITHIN, command.output()).await;
+    let made = made.with_context(|| format!("what {requirements} names isn't installed in time"))??;
+    if made.status.success() {
+        let environment = String::from_utf8(made.stdout)?;
+        return Ok(Some(Path::new(environment.trim()).join("bin/python")));
+    }
+    skip(String::from_utf8_lossy(&made.stderr).trim())?;
+    Ok(None)
 }
 
 /// Starts the second implementation of our wire formats as the device with this key, which wants to open a name's service

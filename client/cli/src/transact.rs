@@ -8,14 +8,16 @@ use crate::limits::{FIRST_POLL, LAST_POLL, RECEIPT_DEADLINE};
 use crate::refusal::Refusal;
 use alloy::providers::Provider;
 use alloy::rpc::types::{TransactionReceipt, TransactionRequest};
-use alloy_consensus::{SignableTransaction, TxEip1559, TxEnvelope};
+use alloy_consensus::TxEip1559;
 use alloy_eips::BlockId;
-use alloy_eips::eip2718::Encodable2718;
 use alloy_sol_types::SolCall;
 use std::time::Duration;
 use tokio::time::Instant;
-use windlass_protocol::alloy_primitives::{Signature, TxKind};
+use windlass_protocol::alloy_primitives::TxKind;
 use windlass_protocol::{Address, B256, Bytes, SecretKey, U256};
+use windlass_rpc::is_known_already;
+
+pub use windlass_rpc::SignedTransaction as Signed;
 
 /// Why a transaction isn't done.
 #[derive(Debug, thiserror::Error)]
@@ -84,14 +86,6 @@ impl Action {
     }
 }
 
-/// A transaction ready to be sent. Its hash is known before it leaves, so that a journal can name it.
-#[derive(Clone, Debug)]
-pub struct Signed {
-    /// Its hash.
-    pub hash: B256,
-    raw: Vec<u8>,
-}
-
 impl Chain {
     /// Does `action` in the name of `key` and waits for its block.
     ///
@@ -145,7 +139,7 @@ impl Chain {
             input: action.input.clone(),
             ..TxEip1559::default()
         };
-        Ok(sign(transaction, key))
+        Ok(Signed::new(transaction, |digest| *key.sign(digest).as_bytes()))
     }
 
     /// The gas `action` takes, and an eighth more: what it costs may grow until its block.
@@ -173,9 +167,7 @@ impl Chain {
     pub async fn send(&self, signed: &Signed) -> Result<(), ChainError> {
         let sent = self.ask("take a transaction", self.provider.send_raw_transaction(&signed.raw)).await;
         match sent {
-            Err(ChainError::Refused { message, .. }) if message.to_lowercase().contains("already known") => {
-                Ok(())
-            }
+            Err(ChainError::Refused { message, .. }) if is_known_already(&message) => Ok(()),
             other => other.map(drop),
         }
     }
@@ -208,33 +200,9 @@ pub(crate) fn longer(pause: Duration) -> Duration {
     (pause * 2).min(LAST_POLL)
 }
 
-fn sign(transaction: TxEip1559, key: &SecretKey) -> Signed {
-    let bytes = *key.sign(&transaction.signature_hash()).as_bytes();
-    let (r, s) = (U256::from_be_slice(&bytes[..32]), U256::from_be_slice(&bytes[32..64]));
-    let envelope = TxEnvelope::from(transaction.into_signed(Signature::new(r, s, bytes[64] == 1)));
-    Signed { hash: *envelope.tx_hash(), raw: envelope.encoded_2718() }
-}
-
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
-    use alloy_eips::eip2718::Decodable2718;
-    use windlass_protocol::keys;
-
-    #[test]
-    fn a_signed_transaction_is_its_signers_and_has_its_hash() {
-        let key = SecretKey::from_bytes(&[7; 32]).unwrap();
-        let transaction = TxEip1559 { chain_id: 31_337, nonce: 5, gas_limit: 21_000, ..TxEip1559::default() };
-        let signed = sign(transaction, &key);
-        let envelope = TxEnvelope::decode_2718(&mut signed.raw.as_slice()).unwrap();
-        let mut bytes = envelope.signature().as_bytes();
-        bytes[64] -= 27;
-        let signature = keys::Signature::from_bytes(&bytes).unwrap();
-        assert_eq!(signature.recover(&envelope.signature_hash()).unwrap().address(), key.address());
-        assert_eq!(*envelope.tx_hash(), signed.hash);
-        assert_eq!(signed.hash, windlass_protocol::keccak256(&signed.raw));
-    }
 
     #[test]
     fn pauses_grow_to_a_bound() {

@@ -5,23 +5,17 @@
 
 use super::Answer;
 use super::provider::{Divisible, Provider};
-use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope};
-use alloy::eips::eip2718::Encodable2718;
+use alloy::consensus::TxEip1559;
 use alloy::providers::Provider as _;
 use alloy::rpc::types::TransactionRequest;
 use alloy::transports::RpcError;
 use std::future::Future;
-use windlass_protocol::alloy_primitives::{Signature, TxKind};
+use windlass_protocol::alloy_primitives::TxKind;
 use windlass_protocol::{Address, B256, Bytes, SecretKey, U256};
+use windlass_rpc::is_known_already;
 
 /// A call of a contract that was tried and signed, and not sent yet.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Signed {
-    /// Its hash, known before it leaves.
-    pub hash: B256,
-    /// What is sent.
-    pub raw: Bytes,
-}
+pub use windlass_rpc::SignedTransaction as Signed;
 
 /// What came of trying a call.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -113,17 +107,13 @@ impl Provider {
             input: call.clone(),
             ..TxEip1559::default()
         };
-        Ok(Tried::Ready(sign(transaction, key)))
+        Ok(Tried::Ready(Signed::new(transaction, |digest| *key.sign(digest).as_bytes())))
     }
 
     pub(super) async fn send(&self, signed: &Signed) -> Answer<()> {
         let sent = self.within(Divisible::No, async {
             match self.rpc.send_raw_transaction(&signed.raw).await {
-                Err(RpcError::ErrorResp(payload))
-                    if payload.message.to_lowercase().contains("already known") =>
-                {
-                    Ok(())
-                }
+                Err(RpcError::ErrorResp(payload)) if is_known_already(&payload.message) => Ok(()),
                 other => other.map(drop),
             }
         });
@@ -137,33 +127,5 @@ impl Provider {
             let block = receipt.block_number?;
             Some(if receipt.status() { Included::Done(block) } else { Included::Failed(block) })
         }))
-    }
-}
-
-fn sign(transaction: TxEip1559, key: &SecretKey) -> Signed {
-    let bytes = *key.sign(&transaction.signature_hash()).as_bytes();
-    let (r, s) = (U256::from_be_slice(&bytes[..32]), U256::from_be_slice(&bytes[32..64]));
-    let envelope = TxEnvelope::from(transaction.into_signed(Signature::new(r, s, bytes[64] == 1)));
-    Signed { hash: *envelope.tx_hash(), raw: envelope.encoded_2718().into() }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use alloy::eips::eip2718::Decodable2718;
-    use windlass_protocol::{keccak256, keys};
-
-    #[test]
-    fn a_signed_transaction_is_its_signers_and_has_its_hash() {
-        let key = SecretKey::from_bytes(&[7; 32]).unwrap();
-        let transaction = TxEip1559 { chain_id: 31_337, nonce: 5, gas_limit: 21_000, ..TxEip1559::default() };
-        let signed = sign(transaction, &key);
-        let envelope = TxEnvelope::decode_2718(&mut signed.raw.as_ref()).unwrap();
-        let mut bytes = envelope.signature().as_bytes();
-        bytes[64] -= 27;
-        let signature = keys::Signature::from_bytes(&bytes).unwrap();
-        assert_eq!(signature.recover(&envelope.signature_hash()).unwrap().address(), key.address());
-        assert_eq!((*envelope.tx_hash(), keccak256(&signed.raw)), (signed.hash, signed.hash));
     }
 }

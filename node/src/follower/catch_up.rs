@@ -2,8 +2,8 @@
 //! being applied, one batch each.
 
 use super::Follower;
+use super::error::Broken;
 use super::state::Phase;
-use super::step::Broken;
 use crate::chain::{Answer, Block, ChainSource, Change, SourceError};
 use crate::limits::{CATCH_UP_BLOCKS, FIRST_RANGE_BLOCKS, MAX_RANGE_BLOCKS, RANGES_AHEAD, REFUSAL_HOLDS};
 use crate::on_disk::on_disk;

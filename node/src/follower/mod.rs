@@ -10,11 +10,15 @@
 //! | `tail` | the unfinalised blocks, in memory and in the store |
 //! | `catch_up` | what was missed, in ranges fetched ahead |
 //! | `step` | one round: fetch, extend the tail, finalise |
+//! | `agree` | which final block is believed, where providers contradict each other |
+//! | `error` | how a round fails, and what it may find to be wrong |
 //! | `rebuild` | a mirror built beside the one that is read, and the change-over |
 //! | `resolve` | what becomes of the mirror when a round found something wrong |
 //! | `task` | rounds in time, with pauses after failures |
 
+mod agree;
 mod catch_up;
+mod error;
 mod rebuild;
 mod resolve;
 mod state;
@@ -22,8 +26,9 @@ mod step;
 mod tail;
 mod task;
 
+pub use error::FollowError;
 pub use state::{FinalHead, MirrorState, Phase, Recent, Unfinal};
-pub use step::{FollowError, Follower};
+pub use step::Follower;
 pub use task::run;
 
 #[cfg(test)]

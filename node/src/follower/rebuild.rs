@@ -54,6 +54,7 @@ impl<S: ChainSource> Follower<S> {
         let beside = Arc::new(on_disk(|| self.store.beside())?);
         let mut built = Self::new(self.source.clone(), beside, self.spec.clone())?;
         self.state.send_modify(|state| state.beside = Some(0));
+        built.vouched = self.vouched.clone();
         built.besides = Some(self.state.subscribe());
         self.go_on_building(built);
         Ok(())

@@ -3,8 +3,8 @@
 //! One provider alone never costs a mirror whose root was proven: what it sent is thrown away and another one is asked.
 
 use super::Follower;
+use super::error::{Doubt, FollowError};
 use super::state::Phase;
-use super::step::{Doubt, FollowError};
 use super::tail::Tail;
 use crate::chain::{ChainSource, SourceError};
 use crate::limits::{MISMATCHES, NEEDED_PROVIDERS};

@@ -1,11 +1,13 @@
 //! One round of following: ask for the newest and the final block, extend or rewind the tail, move what is
 //! final into the base.
 
+use super::error::{Broken, FollowError, damage, fork, mismatch};
 use super::rebuild::Rebuild;
-use super::state::{FinalHead, MirrorState, Phase, Recent};
+use super::state::{MirrorState, Phase, Recent};
 use super::tail::{Entry, Tail};
 use crate::chain::{Block, ChainSource, Change, CrossCheck, SourceError};
-use crate::limits::{MAX_TAIL_BLOCKS, NEEDED_PROVIDERS};
+use crate::head::KnownVouched;
+use crate::limits::MAX_TAIL_BLOCKS;
 use crate::on_disk::on_disk;
 use crate::store::{
     Accounts, ApplyError, Durability, FinalBlock, Headers, Position, Store, StoreError, TailBlock, View,
@@ -16,66 +18,6 @@ use tokio::sync::watch;
 use windlass_protocol::bundle::verify_account;
 use windlass_protocol::spec::{FinalityRule, VerifiedSpec};
 use windlass_protocol::{B256, Bytes};
-
-/// Why a round failed. Whatever the reason, the store is whole and another round may be tried.
-#[derive(Debug, thiserror::Error)]
-pub enum FollowError {
-    /// The chain didn't answer.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// What the mirror held is not what the chain proves.
-    #[error("{what}; {}", again(.from))]
-    Contradiction {
-        /// What isn't.
-        what: String,
-        /// The last block that is kept.
-        from: Option<u64>,
-    },
-    /// Another final block than the mirror's, and too few who say so.
-    #[error(
-        "{0}; the mirror was proven, so one provider's word doesn't change it: nothing is served until that \
-         provider agrees again or a second one decides (name more in `providers`)"
-    )]
-    Disputed(String),
-    /// The mirror on disk can't be read or changed any more.
-    #[error("{0}; it is being built anew beside, and what can still be read of it is served")]
-    Damaged(String),
-    /// Finality is further behind than any chain's should be.
-    #[error("{0} blocks are not final, more than are followed: the chain's finality has stalled")]
-    Stalled(u64),
-}
-
-fn again(from: &Option<u64>) -> String {
-    match from {
-        Some(number) => format!("following anew from block {number}, the last one that was proven"),
-        None => "rebuilding the mirror from the deployment on".to_owned(),
-    }
-}
-
-/// What a round may find to be wrong with the mirror, or with what is about to be mirrored.
-pub(super) enum Doubt {
-    /// The chain proves another storage root.
-    Mismatch(String),
-    /// The chain has another block where one was final.
-    Fork(String),
-    /// The mirrored trie itself can't be read.
-    Damage(String),
-}
-
-/// How a round ends early.
-pub(super) enum Broken {
-    Failed(FollowError),
-    Doubted(Doubt),
-}
-
-impl<E: Into<FollowError>> From<E> for Broken {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
 
 /// What the mirror knows about a block.
 enum Known {
@@ -101,14 +43,16 @@ pub struct Follower<S> {
     /// Whether the base is known to be on the provider's chain.
     pub(super) canonical: bool,
     /// What the providers said of a final block, and in which round.
-    compared: Option<(Position, CrossCheck, u64)>,
-    round: u64,
+    pub(super) compared: Option<(Position, CrossCheck, u64)>,
+    pub(super) round: u64,
     /// Times in a row that a block's logs led to another root than was proven.
     pub(super) mismatches: u32,
     /// Unfinalised blocks followed at most.
     pub(super) most_tail: u64,
     /// A mirror that is being built beside this one.
     pub(super) rebuild: Option<Rebuild<S>>,
+    /// What the committee vouches for, where that is known.
+    pub(super) vouched: Option<KnownVouched>,
     /// The state of the follower whose mirror this one is built to replace.
     pub(super) besides: Option<watch::Receiver<MirrorState>>,
     pub(super) state: watch::Sender<MirrorState>,
@@ -135,9 +79,15 @@ impl<S: ChainSource> Follower<S> {
             mismatches: 0,
             most_tail: MAX_TAIL_BLOCKS,
             rebuild: None,
+            vouched: None,
             besides: None,
             state: watch::Sender::new(state),
         })
+    }
+
+    /// Lets the committee decide where as many providers contradict a final block as confirm it.
+    pub fn with_vouched(self, vouched: KnownVouched) -> Self {
+        Self { vouched: Some(vouched), ..self }
     }
 
     /// What it says about itself, now and from now on.
@@ -184,7 +134,7 @@ impl<S: ChainSource> Follower<S> {
             return Ok(());
         };
         self.check_base().await?;
-        self.agree_on(&finalized).await?;
+        let finalized = self.agree_on(finalized).await?;
         self.catch_up(&finalized).await?;
         let extended = self.extend_tail(&latest).await;
         if matches!(extended, Ok(()) | Err(Broken::Failed(FollowError::Stalled(_)))) {
@@ -196,48 +146,6 @@ impl<S: ChainSource> Follower<S> {
         self.confirm_again().await?;
         self.state.send_modify(|state| state.phase = Phase::Following);
         Ok(())
-    }
-
-    /// What the providers say of a final block, asked once a round until enough of them have it.
-    async fn compare(&mut self, position: Position) -> CrossCheck {
-        // Nobody to compare with.
-        if self.source.independent() < 2 {
-            return CrossCheck { confirmations: 1, contradictions: 0 };
-        }
-        if let Some((of, check, round)) = self.compared
-            && of == position
-            && (round == self.round || check.confirmations >= NEEDED_PROVIDERS)
-        {
-            return check;
-        }
-        let check = self.source.cross_check(position.number, position.hash).await;
-        self.compared = Some((position, check, self.round));
-        check
-    }
-
-    /// Before a final block is mirrored: what as many providers contradict as confirm isn't, and where more do, the one
-    /// that was asked is left.
-    async fn agree_on(&mut self, finalized: &Block) -> Result<(), Broken> {
-        let position = position(finalized);
-        if self.base.is_some_and(|base| position.number <= base.number) {
-            return Ok(());
-        }
-        let check = self.compare(position).await;
-        if check.contradictions == 0 || check.contradictions < check.confirmations {
-            return Ok(());
-        }
-        let reason = format!(
-            "final block {} is {} for {} and another one for {}: it isn't mirrored until more agree (name more in \
-             `providers`)",
-            position.number,
-            position.hash,
-            providers(check.confirmations),
-            providers(check.contradictions)
-        );
-        if check.contradictions > check.confirmations {
-            self.source.distrust(&reason);
-        }
-        Err(SourceError::Unavailable(reason).into())
     }
 
     /// Once after each start: is the base still on the chain?
@@ -317,7 +225,7 @@ impl<S: ChainSource> Follower<S> {
         if number > base.number {
             return Ok(if self.tail.find(number, hash).is_some() { Known::Tail } else { Known::Unknown });
         }
-        let ours = self.store.get::<Headers>(&number)?;
+        let ours = on_disk(|| self.store.get::<Headers>(&number))?;
         let same = ours.is_none_or(|rlp| windlass_protocol::keccak256(&rlp) == hash);
         Ok(if same { Known::Older } else { Known::Conflict })
     }
@@ -396,11 +304,11 @@ impl<S: ChainSource> Follower<S> {
     /// idle chain no other block may follow for long.
     async fn prove_base(&mut self) -> Result<(), Broken> {
         let Some(base) = self.base.filter(|base| self.spec.attestable(base.number)) else { return Ok(()) };
-        if self.store.get::<Accounts>(&base.number)?.is_some() {
-            return Ok(());
-        }
-        let Some(rlp) = self.store.get::<Headers>(&base.number)? else { return Ok(()) };
-        let Ok(block) = Block::decode(rlp) else { return Ok(()) };
+        let unproven = on_disk(|| match self.store.get::<Accounts>(&base.number)? {
+            Some(_) => Ok::<_, StoreError>(None),
+            None => self.store.get::<Headers>(&base.number),
+        })?;
+        let Some(block) = unproven.and_then(|rlp| Block::decode(rlp).ok()) else { return Ok(()) };
         let Some((proof, proven)) = self.account_of(&block).await? else { return Ok(()) };
         let view = View::new(&self.store, base.number, self.store.generation());
         let mirrored = on_disk(|| view.root()).map_err(|error| damage(error.to_string()))?;
@@ -451,55 +359,8 @@ impl<S: ChainSource> Follower<S> {
         });
         Ok(())
     }
-
-    async fn attestable(&mut self) -> Result<Option<FinalHead>, Broken> {
-        let newest = on_disk(|| {
-            let Some(number) = self.store.last_proven_height()? else { return Ok::<_, StoreError>(None) };
-            self.store.get::<Headers>(&number)
-        })?;
-        let Some(block) = newest.and_then(|rlp| Block::decode(rlp).ok()) else { return Ok(None) };
-        let position = position(&block);
-        let check = self.compare(position).await;
-        if check.contradictions >= NEEDED_PROVIDERS && check.contradictions > check.confirmations {
-            return Err(fork(format!(
-                "{} have another block at final height {} than {}, {} have it",
-                providers(check.contradictions),
-                position.number,
-                position.hash,
-                providers(check.confirmations)
-            )));
-        }
-        let confirmations = check.confirmations;
-        Ok(Some(FinalHead { position, timestamp: block.header.timestamp, confirmations }))
-    }
-
-    /// A provider that was a moment behind may have the head by now.
-    async fn confirm_again(&mut self) -> Result<(), Broken> {
-        let attestable = self.state.borrow().attestable;
-        let unconfirmed = attestable.is_some_and(|head| head.confirmations < NEEDED_PROVIDERS);
-        if unconfirmed && self.source.independent() >= NEEDED_PROVIDERS {
-            self.announce().await?;
-        }
-        Ok(())
-    }
 }
 
-fn fork(what: String) -> Broken {
-    Broken::Doubted(Doubt::Fork(what))
-}
-
-fn mismatch(what: String) -> Broken {
-    Broken::Doubted(Doubt::Mismatch(what))
-}
-
-fn damage(what: String) -> Broken {
-    Broken::Doubted(Doubt::Damage(what))
-}
-
-fn providers(count: usize) -> String {
-    if count == 1 { "1 provider".to_owned() } else { format!("{count} providers") }
-}
-
-fn position(block: &Block) -> Position {
+pub(super) fn position(block: &Block) -> Position {
     Position { number: block.header.number, hash: block.header.hash }
 }

@@ -14,6 +14,7 @@ use windlass_protocol::B256;
 use windlass_protocol::spec::VerifiedSpec;
 
 mod rebuild;
+mod vouched;
 
 fn word(byte: u8) -> B256 {
     B256::with_last_byte(byte)

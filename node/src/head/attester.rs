@@ -4,7 +4,7 @@
 //! head and what to tell peers, both as watched values. It waits for nobody but the disk.
 
 use super::challenge::{Challenger, UnderWay};
-use super::{Book, KnownLineage, Observed, ServedHead, SignError, Signing, steps};
+use super::{Book, KnownLineage, KnownVouched, Observed, ServedHead, SignError, Signing, Vouched, steps};
 use crate::clock::unix_seconds;
 use crate::follower::{FinalHead, MirrorState};
 use crate::limits::{RESIGN_EVERY, SAID_ONCE, WINDOW_HEADS};
@@ -68,6 +68,7 @@ pub struct Attester {
     mirror: watch::Receiver<MirrorState>,
     served: watch::Sender<Option<Arc<ServedHead>>>,
     told: watch::Sender<Arc<Vec<HeadMessage>>>,
+    vouched: watch::Sender<Arc<Vouched>>,
     /// What is said once: challenges, and signatures over them.
     once: broadcast::Sender<HeadMessage>,
     under_way: UnderWay,
@@ -100,6 +101,7 @@ impl Attester {
             mirror,
             served: watch::Sender::new(None),
             told: watch::Sender::new(Arc::default()),
+            vouched: watch::Sender::new(Arc::default()),
             once: broadcast::Sender::new(SAID_ONCE),
             under_way: UnderWay::default(),
             state: watch::Sender::new(state),
@@ -119,6 +121,11 @@ impl Attester {
     /// What to tell peers, now and from now on.
     pub fn told(&self) -> watch::Receiver<Arc<Vec<HeadMessage>>> {
         self.told.subscribe()
+    }
+
+    /// What members vouch for above our own final heads, now and from now on.
+    pub fn vouched(&self) -> KnownVouched {
+        self.vouched.subscribe()
     }
 
     /// What to tell peers once, as it comes.
@@ -443,6 +450,14 @@ impl Attester {
             let news = **told != messages;
             if news {
                 *told = Arc::new(messages);
+            }
+            news
+        });
+        let vouched = Vouched::new(self.book.lineage_shared(), self.book.ahead());
+        self.vouched.send_if_modified(|told| {
+            let news = !told.is(&vouched);
+            if news {
+                *told = Arc::new(vouched);
             }
             news
         });

@@ -65,6 +65,11 @@ impl Book {
         &self.lineage
     }
 
+    /// The same, to be passed on.
+    pub(super) fn lineage_shared(&self) -> Arc<Lineage> {
+        self.lineage.clone()
+    }
+
     /// Who is in office from now on. What somebody vouched for who is forgotten goes.
     pub fn inherit(&mut self, lineage: Arc<Lineage>) {
         self.members.retain(|member, _| lineage.committees().knows(member));
@@ -165,6 +170,21 @@ impl Book {
             let (hash, attestation) = vouched.get(&head.position.number)?;
             (*hash == head.position.hash && !self.is_late(head, attestation)).then_some(*attestation)
         })
+    }
+
+    /// What enough members vouch for above our own newest head, newest first. Whether these were in office then, the block
+    /// itself tells, which isn't known here.
+    pub fn ahead(&self) -> Vec<(Position, Vec<(Address, Attestation)>)> {
+        let threshold = self.spec.threshold(self.lineage.committees().latest().members().len());
+        let above = self.own.last_key_value().map_or(0, |(newest, _)| newest + 1);
+        let mut heads: BTreeMap<(u64, B256), Vec<(Address, Attestation)>> = BTreeMap::new();
+        for (member, vouched) in &self.members {
+            for (number, (hash, attestation)) in vouched.range(above..) {
+                heads.entry((*number, *hash)).or_default().push((*member, *attestation));
+            }
+        }
+        let enough = heads.into_iter().rev().filter(|(_, vouched)| vouched.len() >= threshold);
+        enough.map(|((number, hash), vouched)| (Position { number, hash }, vouched)).collect()
     }
 
     /// What to pass on: who vouched for our own newest heads, oldest head first. What is said about heights that
@@ -322,6 +342,23 @@ mod tests {
         }
         assert_eq!(book.observe(head, late, NOW + 21), Observed::Unfit);
         assert_eq!(book.served().unwrap().2, NOW + 20);
+    }
+
+    #[test]
+    fn what_enough_members_vouch_for_above_our_own_head_is_known() {
+        let (mut book, members) = book();
+        book.own_heads(own(position(5, 1)));
+        for (member, number, byte) in
+            [(0, 5, 1), (1, 5, 1), (0, 6, 6), (1, 6, 6), (2, 6, 7), (0, 8, 8), (2, 8, 8)]
+        {
+            let head = position(number, byte);
+            book.observe(head, attest(&book, &members[member], head, NOW), NOW);
+        }
+        let ahead =
+            |book: &Book| book.ahead().into_iter().map(|(at, who)| (at, who.len())).collect::<Vec<_>>();
+        assert_eq!(ahead(&book), [(position(8, 8), 2), (position(6, 6), 2)]);
+        book.own_heads(own(position(6, 6)));
+        assert_eq!(ahead(&book), [(position(8, 8), 2)]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use crate::follower::MirrorState;
 use crate::limits::{COMMITTEES_KEPT, LIST_PAUSE, STEPS_KEPT};
+use crate::on_disk::on_disk;
 use crate::store::{Column, Durability, Family, Headers, Store, StoreError, View, ViewError};
 use rlp::{Rlp, RlpStream};
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +63,21 @@ impl Lineage {
     /// The committee that an epoch brought, if it brought one.
     pub fn change_at(&self, epoch: u32) -> Option<&[Address]> {
         self.changes.get(&epoch).map(Vec::as_slice)
+    }
+
+    /// Where a device stands that has walked to the end of the epoch before this one; `None` for what lies before the spec,
+    /// or ahead.
+    pub(super) fn before(&self, spec: &VerifiedSpec, epoch: u32) -> Option<Committees> {
+        let through = epoch.checked_sub(1).filter(|through| *through <= self.committees.through())?;
+        let first = || (0, spec.committee.clone());
+        let last = self.changes.range(..epoch).next_back();
+        // Where changes were forgotten, who was in office before those that are remembered isn't known.
+        let whole = self.changes.len() < COMMITTEES_KEPT;
+        let (from, members) = match last {
+            Some((from, members)) => (*from, members.clone()),
+            None => whole.then(first)?,
+        };
+        Committees::resume(spec, members, from, through)
     }
 
     /// Walks one epoch on.
@@ -169,7 +185,8 @@ impl<S: ListSource> Genealogist<S> {
 
     /// Walks as far as a final head settles; `false` if a list can't be had now.
     pub(super) async fn catch_up(&self, number: u64, generation: u64) -> Result<bool, StoreError> {
-        let header = self.store.get::<Headers>(&number)?.and_then(|rlp| Header::decode(&rlp).ok());
+        let header =
+            on_disk(|| self.store.get::<Headers>(&number))?.and_then(|rlp| Header::decode(&rlp).ok());
         let Some(header) = header else { return Ok(true) };
         let epoch = self.spec.epoch_at(header.timestamp);
         let settled =
@@ -178,7 +195,7 @@ impl<S: ListSource> Genealogist<S> {
         let before = lineage.committees.through();
         let mut news = false;
         if lineage.earlier.is_none() {
-            let Some(earlier) = self.earlier(number, generation)? else { return Ok(true) };
+            let Some(earlier) = on_disk(|| self.earlier(number, generation))? else { return Ok(true) };
             lineage.earlier = Some(earlier);
             news = true;
         }
@@ -186,7 +203,7 @@ impl<S: ListSource> Genealogist<S> {
         while lineage.committees.through() < settled {
             let next = lineage.committees.through() + 1;
             let view = View::new(&self.store, number, generation);
-            let value = view.slot(Slot::Committee(next))?;
+            let value = on_disk(|| view.slot(Slot::Committee(next)))?;
             match view.check() {
                 Ok(()) => {}
                 Err(ViewError::Store(error)) => return Err(error),
@@ -238,7 +255,8 @@ impl<S: ListSource> Genealogist<S> {
 
     /// The list with this hash: kept, or told by the chain.
     async fn list(&self, epoch: u32, hash: B256, until: u64) -> Result<Option<Vec<Address>>, StoreError> {
-        if let Some(kept) = self.store.get::<Lists>(&epoch)?.filter(|kept| committee_hash(kept) == hash) {
+        let kept = on_disk(|| self.store.get::<Lists>(&epoch))?;
+        if let Some(kept) = kept.filter(|kept| committee_hash(kept) == hash) {
             return Ok(Some(kept));
         }
         let proposed = self.source.proposed(&self.spec, epoch, until).await;
@@ -246,9 +264,11 @@ impl<S: ListSource> Genealogist<S> {
             tracing::warn!(epoch, "no chain provider tells the list of this epoch's committee");
             return Ok(None);
         };
-        let mut batch = self.store.batch();
-        batch.put::<Lists>(&epoch, &list);
-        batch.commit(Durability::Disk)?;
+        on_disk(|| {
+            let mut batch = self.store.batch();
+            batch.put::<Lists>(&epoch, &list);
+            batch.commit(Durability::Disk)
+        })?;
         Ok(Some(list))
     }
 }

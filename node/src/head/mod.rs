@@ -12,24 +12,30 @@
 //! | `gossip` | the task that carries attestations between nodes |
 //! | `lineage` | the task that knows which committee is in office in which epoch |
 //! | `steps` | heads that are kept for devices that slept, one of each epoch |
+//! | `recovery` | the task that asks peers for kept heads which are missing |
 //! | `served` | a head that answers can be proven under |
+//! | `vouched` | what the committee says where chain providers contradict each other |
 
 mod attester;
 mod book;
 mod challenge;
 mod gossip;
 mod lineage;
+mod recovery;
 mod served;
 mod signing;
 pub(crate) mod steps;
+mod vouched;
 
 pub use attester::{AttestError, Attester, Heard, SigningState};
 pub use book::{Book, Observed};
 pub use challenge::{Challenger, Challenges};
 pub use gossip::{Gossip, Peer};
 pub use lineage::{Genealogist, KnownLineage, Lineage, LineageError, ListSource};
+pub use recovery::{AskPeers, Recovery, StepSource};
 pub use served::ServedHead;
 pub use signing::{SignError, Signing};
+pub use vouched::{KnownVouched, Undecided, Vouched};
 
 #[cfg(test)]
 mod tests;

@@ -3,15 +3,15 @@
 
 use super::{Lineage, ServedHead};
 use crate::limits::{STEP_EPOCHS, STEPS_KEPT};
-use crate::store::{Column, Durability, Family, Store, StoreError, ViewError};
+use crate::store::{Column, Durability, Family, Headers, Store, StoreError, ViewError};
 use rlp::{Decodable, DecoderError, Encodable, Rlp, RlpStream};
 use windlass_protocol::bundle::{Bundle, MAX_BUNDLE_BYTES, verify_account};
-use windlass_protocol::committee::{CommitteeStep, MAX_STEP_EPOCHS};
+use windlass_protocol::committee::{CommitteeStep, MAX_STEP_EPOCHS, StepError, verify_step};
 use windlass_protocol::header::Header;
 use windlass_protocol::slot::Slot;
 use windlass_protocol::spec::VerifiedSpec;
 use windlass_protocol::trie::ProofPool;
-use windlass_protocol::{Address, wire};
+use windlass_protocol::{Address, keccak256, wire};
 
 /// A kept head: it proves the committee slots of the epochs from `first` to the one after its own.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -121,12 +121,92 @@ fn kept_towards(
     epoch: u32,
     change: u32,
 ) -> Result<Option<CommitteeStep>, StoreError> {
+    let kept = last_kept(store, epoch, change)?;
+    Ok(kept.and_then(|(of, kept)| trimmed(spec, kept, epoch, of + 1)))
+}
+
+/// The last head before a change that proves the slots from this epoch on, and its own epoch.
+fn last_kept(store: &Store, epoch: u32, change: u32) -> Result<Option<(u32, KeptStep)>, StoreError> {
     let lowest = epoch.saturating_sub(1).max(change.saturating_sub(STEPS_KEPT));
     for of in (lowest..change).rev() {
-        let Some(kept) = store.get::<Steps>(&of)?.filter(|kept| kept.first <= epoch) else { continue };
-        return Ok(trimmed(spec, kept, epoch, of + 1));
+        if let Some(kept) = store.get::<Steps>(&of)?.filter(|kept| kept.first <= epoch) {
+            return Ok(Some((of, kept)));
+        }
     }
     Ok(None)
+}
+
+/// The first epoch since the spec to whose committee no kept head leads, although another one came into office there or
+/// later, up to `newest`. What is about to be pruned isn't missed. Reads the disk.
+pub(super) fn missing(
+    store: &Store,
+    spec: &VerifiedSpec,
+    lineage: &Lineage,
+    newest: u32,
+) -> Result<Option<u32>, StoreError> {
+    let first = spec.epoch_at(spec.date).saturating_add(1);
+    let mut epoch = first.max(newest.saturating_sub(STEPS_KEPT - STEP_EPOCHS));
+    while let Some(change) = lineage.change_from(epoch).filter(|change| *change <= newest) {
+        match last_kept(store, epoch, change)? {
+            Some((of, _)) => epoch = of.saturating_add(2),
+            None => return Ok(Some(epoch)),
+        }
+    }
+    Ok(None)
+}
+
+/// Why a head that a peer gave isn't kept.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unkept {
+    /// Who was in office before isn't known.
+    #[error("who was in office before epoch {0} isn't known")]
+    Before(u32),
+    /// A device wouldn't believe it either.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// Signed by those who were in office, and not what the mirror holds.
+    #[error("it leads to another committee of epoch {0} than our own mirror proves")]
+    Contradicts(u32),
+    /// Another block than ours, or one that we can't know.
+    #[error("its block {0} isn't one of our final ones")]
+    Block(u64),
+    /// The disk.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Keeps a head that a peer gave as a step towards `epoch`, if those signed it who were in office, and it proves what our
+/// own mirror says; `newest` is our newest final block. Gives the epoch it leads to. Reads and writes the disk.
+pub(super) fn take(
+    store: &Store,
+    spec: &VerifiedSpec,
+    lineage: &Lineage,
+    epoch: u32,
+    newest: u64,
+    step: CommitteeStep,
+) -> Result<u32, Unkept> {
+    let before = lineage.before(spec, epoch).ok_or(Unkept::Before(epoch))?;
+    // Without the time: however long ago it was, our own mirror tells who was in office.
+    let verified = verify_step(spec, &before, None, &step)?;
+    let (last, head) = (verified.last(), verified.bundle().head());
+    let change = lineage.change_from(epoch);
+    let as_mirrored = match verified.next() {
+        Some(members) => change == Some(last) && lineage.change_at(last) == Some(members),
+        None => change.is_none_or(|change| last < change),
+    };
+    if !as_mirrored {
+        return Err(Unkept::Contradicts(last));
+    }
+    // Devices remember the highest block that was shown to them: those who left office may not put it where they like.
+    let ours = store.get::<Headers>(&head.number())?.map(|rlp| keccak256(&rlp));
+    if head.number() > newest || ours.is_some_and(|ours| ours != head.header().hash) {
+        return Err(Unkept::Block(head.number()));
+    }
+    let of = last.saturating_sub(1);
+    let mut batch = store.batch();
+    batch.put::<Steps>(&of, &KeptStep { first: epoch, bundle: step.bundle, members: step.members });
+    batch.commit(Durability::Disk)?;
+    Ok(last)
 }
 
 /// The same proof without the slots of epochs that were walked already.

@@ -18,6 +18,8 @@ use windlass_protocol::slot::Slot;
 use windlass_protocol::spec::VerifiedSpec;
 use windlass_protocol::{Address, SecretKey};
 
+mod recovery;
+
 /// The fake chain's blocks are a second apart from this time on: ten make an epoch.
 const GENESIS: u64 = 1_000_000;
 const LENGTH: u64 = 10;

@@ -296,6 +296,39 @@ async fn providers_that_contradict_each_other_are_counted_and_the_majority_follo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_providers_that_contradict_each_other_the_committees_is_followed_and_the_other_named() {
+    let world = World::new(CHAIN_ID).await;
+    let (liar, forged) = world.twin().await;
+    liar.extend(vec![(B256::with_last_byte(1), B256::with_last_byte(1))]);
+    liar.finalise(1);
+    let device = Device::start(&testing::key(0x71));
+    let first = world.start(0, &[]).await;
+    let second = world.start(1, &[&first]).await;
+    let config = || {
+        let mut config = world.config(2, &[&first, &second]);
+        config.providers.insert(0, forged.url.clone());
+        config
+    };
+    let third = Node::start(config(), world.keys[2].clone()).await.unwrap();
+    world.served(&device, &third, world.make_block(1)).await;
+    // While it is down its providers part: one against one.
+    third.shutdown().await;
+    let height = world.make_block(2);
+    liar.extend(vec![(B256::with_last_byte(9), B256::with_last_byte(9))]);
+    liar.finalise(1);
+    let third = Node::start(config(), world.keys[2].clone()).await.unwrap();
+    world.served(&device, &third, height).await;
+    let (_, report) = health(&third).await;
+    assert_eq!(report["served"]["hash"], world.chain.hash(height).to_string(), "{report}");
+    let failure = report["providers"][0]["last_failure"].as_str().unwrap();
+    assert!(failure.contains("members of the committee vouch for"), "{report}");
+    assert_eq!(report["providers"][0]["preferred"], false, "{report}");
+    for node in [third, second, first] {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_chain_whose_state_cannot_be_proven_is_refused_by_name() {
     let world = World::new(CHAIN_ID).await;
     world.make_block(1);

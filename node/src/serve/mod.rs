@@ -8,10 +8,11 @@
 //! | `streams` | a task per stream, bounded for each peer before it is for all |
 //! | `answer` | from questions to a proven response; no sockets |
 //! | `resolver` | `/windlass/resolve/1` |
-//! | `watch`, `watcher` | `/windlass/watch/1`: its streams; what one client watches and what it is owed |
+//! | `watch`, `watcher`, `news` | `/windlass/watch/1`: its streams; what one client watches and what it is owed; what all are told |
 //! | `routes`, `route_book`, `route_judge` | `/windlass/route/1`: its streams; which route is kept; which is one |
 
 mod answer;
+mod news;
 mod resolver;
 mod route_book;
 mod route_judge;

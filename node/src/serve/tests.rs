@@ -1,6 +1,7 @@
 //! The three protocols over real connections, and the answers under a served head, judged as a client would.
 #![allow(clippy::unwrap_used)]
 
+use super::watcher::{Owed, Watcher};
 use super::*;
 use crate::dht::{Dht, Registered};
 use crate::limits::{CONCURRENT_REQUESTS, REQUEST_BURST, REQUEST_DEADLINE, ROUTE_REQUESTS_PER_STREAM};
@@ -336,17 +337,22 @@ async fn a_slow_watcher_gets_the_newest_head_and_the_union_of_changes() {
     let mut mirror = Mirror::start();
     let (answers, _) = answers(&mirror);
     let head = mirror.advance(population()).await;
-    let mut watcher = watcher::Watcher::default();
+    let mut watcher = Watcher::default();
     let add = vec![Slot::Device(id(TARGET)), Slot::Device(id(CALLER)), Slot::Fleet(1)];
     watcher.change(Watch { add, drop: Vec::new() }, 64).unwrap();
-    assert_eq!(watcher.pushes(&answers, &head).unwrap().len(), 1);
+    assert_eq!(watcher.owed(&head), Owed::Proofs);
+    assert_eq!(watcher.proofs(&answers, &head).unwrap().len(), 1);
     mirror.advance(vec![device(TARGET, DeviceStatus::Suspended)]).await;
     mirror.advance(vec![device(TARGET, DeviceStatus::Active)]).await;
     let head = mirror.advance(vec![device(CALLER, DeviceStatus::Suspended)]).await;
-    let pushes = watcher.pushes(&answers, &head).unwrap();
+    assert_eq!(watcher.owed(&head), Owed::Proofs);
+    let pushes = watcher.proofs(&answers, &head).unwrap();
     assert_eq!(pushes.len(), 1);
     assert_eq!(pushes[0].slots.len(), 2, "both devices changed since, the fleet didn't");
-    assert!(watcher.pushes(&answers, &head).unwrap().is_empty());
+    assert_eq!(watcher.owed(&head), Owed::Nothing);
+    let head = mirror.advance(Vec::new()).await;
+    assert_eq!(watcher.owed(&head), Owed::Head, "nothing that it watches changed");
+    assert_eq!(watcher.owed(&head), Owed::Nothing);
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! `/windlass/watch/1`: a stream per client. It says which slots it watches; every new head goes out, with
 //! proofs of the watched slots that changed.
 
+use super::news::News;
 use super::streams::serve_each;
-use super::watcher::Watcher;
-use super::{AnswerError, Answers, Served};
+use super::watcher::{Owed, Watcher};
+use super::{AnswerError, Answers};
 use crate::clock::unix_seconds;
 use crate::follower::MirrorState;
 use crate::head::ServedHead;
@@ -20,7 +21,7 @@ use windlass_p2p::frame::{read_frame, write_frame};
 use windlass_p2p::{Incoming, PeerStream, identity};
 use windlass_protocol::bundle::MAX_BUNDLE_SLOTS;
 use windlass_protocol::message::MAX_FRAME;
-use windlass_protocol::message::watch::{FromNode, MAX_DEVICE_SLOTS, MAX_STRANGER_SLOTS, Push, Watch};
+use windlass_protocol::message::watch::{FromNode, MAX_DEVICE_SLOTS, MAX_STRANGER_SLOTS, TailNotice, Watch};
 use windlass_protocol::wire;
 
 /// Serves until cancelled.
@@ -32,31 +33,34 @@ pub async fn run(
     cancelled: CancellationToken,
 ) {
     let seats = Seats::new(MAX_WATCHERS, WATCHES_PER_PEER);
-    let serve = |stream| serve(answers.clone(), mirror.clone(), rates.clone(), stream);
+    let desk = Arc::new(Desk { answers, news: News::default(), rates });
+    let serve = |stream| serve(desk.clone(), mirror.clone(), stream);
     serve_each(seats, incoming, cancelled, serve).await;
 }
 
-async fn serve(
+/// What all watching streams share.
+struct Desk {
     answers: Answers,
-    mirror: watch::Receiver<MirrorState>,
+    news: News,
     rates: Arc<Rates>,
-    stream: PeerStream,
-) {
+}
+
+async fn serve(desk: Arc<Desk>, mirror: watch::Receiver<MirrorState>, stream: PeerStream) {
     let peer = stream.peer();
     let (reader, writer) = stream.split();
     let (messages, inbox) = mpsc::channel(WATCH_INBOX);
     // Reading a frame can't be cut short, so each direction runs for itself until one of them ends.
     tokio::select! {
-        () = read(peer, reader, rates, messages) => {}
-        () = push(peer, answers, mirror, writer, inbox) => {}
+        () = read(peer, reader, &desk.rates, messages) => {}
+        () = push(peer, &desk, mirror, writer, inbox) => {}
     }
 }
 
 async fn read(
     peer: PeerId,
     mut reader: ReadHalf<PeerStream>,
-    rates: Arc<Rates>,
-    messages: mpsc::Sender<Watch>,
+    rates: &Rates,
+    messages: mpsc::Sender<Box<Watch>>,
 ) {
     let mut said = false;
     loop {
@@ -80,7 +84,7 @@ async fn read(
         for _ in 0..bundles.max(1) {
             rates.wait(peer).await;
         }
-        if messages.send(watch).await.is_err() {
+        if messages.send(Box::new(watch)).await.is_err() {
             return;
         }
     }
@@ -88,20 +92,20 @@ async fn read(
 
 async fn push(
     peer: PeerId,
-    answers: Answers,
+    desk: &Desk,
     mut mirror: watch::Receiver<MirrorState>,
     mut writer: WriteHalf<PeerStream>,
-    mut inbox: mpsc::Receiver<Watch>,
+    mut inbox: mpsc::Receiver<Box<Watch>>,
 ) {
-    let mut served = answers.subscribe();
+    let mut served = desk.answers.subscribe();
     let mut watcher = Watcher::default();
     served.mark_changed();
     loop {
         tokio::select! {
             message = inbox.recv() => {
                 let Some(message) = message else { return };
-                let most = allowance(&answers, peer);
-                if let Err(error) = watcher.change(message, most) {
+                let Some(most) = Box::pin(allowance(&desk.answers, peer)).await else { return };
+                if let Err(error) = watcher.change(*message, most) {
                     tracing::info!(%peer, %error, most, "closing a watching stream");
                     return;
                 }
@@ -119,46 +123,77 @@ async fn push(
         }
         // First what denies.
         let tail = mirror.borrow_and_update().tail.clone();
-        let mut messages: Vec<FromNode> = watcher.notices(&tail).into_iter().map(FromNode::Notice).collect();
-        let Some((returned, pushes)) = owed(&answers, &mut served, watcher).await else { return };
-        watcher = returned;
-        messages.extend(pushes.into_iter().map(FromNode::Push));
-        for message in messages {
-            let frame = wire::encode(&message);
-            match tokio::time::timeout(PUSH_DEADLINE, write_frame(&mut writer, &frame)).await {
-                Ok(Ok(())) => {}
-                _ => return,
+        let notices = watcher.notices(&tail);
+        // Without a head nothing can be proven; the slots wait.
+        let head = served.borrow_and_update().clone();
+        let owed = head.as_ref().map_or(Owed::Nothing, |head| watcher.owed(head));
+        // In boxes, so that a stream on which nothing happens takes little memory.
+        if !notices.is_empty() && Box::pin(notify(&mut writer, notices)).await.is_none() {
+            return;
+        }
+        let told = match head.as_ref().map(|head| (owed, head)) {
+            Some((Owed::Head, head)) => Box::pin(tell(&mut writer, &desk.news.of(head))).await,
+            Some((Owed::Proofs, head)) => {
+                let proofs = prove(&desk.answers, head.clone(), &mut watcher, &mut writer);
+                Box::pin(proofs).await
             }
+            Some((Owed::Nothing, _)) | None => Some(()),
+        };
+        if told.is_none() {
+            return;
         }
     }
 }
 
-/// How many slots the peer may watch: more if its key is an active device's.
-fn allowance(answers: &Answers, peer: PeerId) -> usize {
-    let Ok(key) = identity::key_address_of(&peer) else { return 0 };
-    match answers.device_of_key(key) {
+/// Sends one message; `None` if the client doesn't take it in time.
+async fn tell(writer: &mut WriteHalf<PeerStream>, message: &[u8]) -> Option<()> {
+    tokio::time::timeout(PUSH_DEADLINE, write_frame(writer, message)).await.ok()?.ok()
+}
+
+async fn notify(writer: &mut WriteHalf<PeerStream>, notices: Vec<TailNotice>) -> Option<()> {
+    for notice in notices {
+        tell(writer, &wire::encode(&FromNode::Notice(notice))).await?;
+    }
+    Some(())
+}
+
+/// How many slots the peer may watch: more if its key is an active device's. `None` for one without a key address, and
+/// while the node stops.
+async fn allowance(answers: &Answers, peer: PeerId) -> Option<usize> {
+    let key = identity::key_address_of(&peer).ok()?;
+    let answers = answers.clone();
+    let judged = tokio::task::spawn_blocking(move || match answers.device_of_key(key) {
         Ok(Some((_, record))) if answers.is_active(&record, unix_seconds()) => MAX_DEVICE_SLOTS,
         _ => MAX_STRANGER_SLOTS,
-    }
+    });
+    judged.await.ok()
 }
 
-/// What the client is owed under the newest head; `None` when its stream can't go on.
-async fn owed(answers: &Answers, served: &mut Served, watcher: Watcher) -> Option<(Watcher, Vec<Push>)> {
-    let head = served.borrow_and_update().clone();
-    // Without a head nothing can be proven; the slots wait.
-    let Some(head) = head else { return Some((watcher, Vec::new())) };
-    let answers = answers.clone();
-    tokio::task::spawn_blocking(move || prove(&answers, &head, watcher)).await.ok().flatten()
-}
-
-fn prove(answers: &Answers, head: &ServedHead, mut watcher: Watcher) -> Option<(Watcher, Vec<Push>)> {
-    match watcher.pushes(answers, head) {
-        Ok(pushes) => Some((watcher, pushes)),
+/// Proves what the client is owed and sends it; `None` when its stream can't go on.
+async fn prove(
+    answers: &Answers,
+    head: Arc<ServedHead>,
+    watcher: &mut Watcher,
+    writer: &mut WriteHalf<PeerStream>,
+) -> Option<()> {
+    let (answers, mut taken) = (answers.clone(), std::mem::take(watcher));
+    let proving = tokio::task::spawn_blocking(move || {
+        let proofs = taken.proofs(&answers, &head);
+        (taken, proofs)
+    });
+    let (returned, proofs) = proving.await.ok()?;
+    *watcher = returned;
+    let pushes = match proofs {
+        Ok(pushes) => pushes,
         // The window moved on: the newer head is on its way here.
-        Err(AnswerError::View(ViewError::Gone(_))) => Some((watcher, Vec::new())),
+        Err(AnswerError::View(ViewError::Gone(_))) => Vec::new(),
         Err(error) => {
             tracing::warn!(%error, "can't prove what a client watches: closing its stream");
-            None
+            return None;
         }
+    };
+    for push in pushes {
+        tell(writer, &wire::encode(&FromNode::Push(push))).await?;
     }
+    Some(())
 }

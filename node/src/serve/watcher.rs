@@ -17,6 +17,17 @@ use windlass_protocol::slot::Slot;
 #[error("watching {0} slots is more than this client may")]
 pub(super) struct TooMany(pub(super) usize);
 
+/// What brings a client up to a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owed {
+    /// It has all of it.
+    Nothing,
+    /// The head alone: nothing that it watches has changed.
+    Head,
+    /// Proofs of some of its slots.
+    Proofs,
+}
+
 /// One client's slots.
 #[derive(Default)]
 pub(super) struct Watcher {
@@ -67,19 +78,19 @@ impl Watcher {
         notices
     }
 
-    /// The pushes that bring the client up to `head`; none if it is. Reads the disk: call it where blocking
-    /// is allowed.
-    pub(super) fn pushes(&mut self, answers: &Answers, head: &ServedHead) -> Result<Vec<Push>, AnswerError> {
-        let now = (head.position.number, head.attested_at);
+    /// What the client is owed under `head`.
+    pub(super) fn owed(&mut self, head: &ServedHead) -> Owed {
         self.owe_changes(head);
-        if self.owed.is_empty() {
-            let known = self.sent == Some(now);
-            self.sent = Some(now);
-            return match known {
-                true => Ok(Vec::new()),
-                false => Ok(vec![Push { slots: Vec::new(), bundle: head.bundle(Vec::new()) }]),
-            };
+        if !self.owed.is_empty() {
+            return Owed::Proofs;
         }
+        let now = (head.position.number, head.attested_at);
+        if self.sent.replace(now) == Some(now) { Owed::Nothing } else { Owed::Head }
+    }
+
+    /// The pushes that prove what is owed under `head`. Reads the disk: call it where blocking is allowed.
+    pub(super) fn proofs(&mut self, answers: &Answers, head: &ServedHead) -> Result<Vec<Push>, AnswerError> {
+        let now = (head.position.number, head.attested_at);
         let owed: Vec<Slot> = self.owed.iter().copied().collect();
         let mut pushes = Vec::new();
         for slots in owed.chunks(MAX_BUNDLE_SLOTS) {

@@ -1,108 +1,11 @@
-//! The column families: which there are, and the types of their keys and values.
+//! The typed columns: which entries a family has, and the bytes of their keys and values.
 //!
-//! Owns the layout on disk. Numbers in keys are big-endian, so that keys sort by them. What stands now and what stood
-//! before lie apart: the newest state is one point read per slot or trie node, an older one two.
+//! Numbers in keys are big-endian, so that keys sort by them.
 
+use super::family::Family;
 use rlp::{Decodable, DecoderError, Encodable, Rlp, RlpStream};
 use windlass_protocol::head::Attestation;
-use windlass_protocol::{Address, B256, Bytes, DeviceId, trie::NibblePath};
-
-/// Changes whenever a codec or a family here changes, together with a step in `migrate`.
-pub(super) const SCHEMA: u64 = 2;
-
-/// One of the two mirrors that a directory has room for: the one that is read, and one that is built beside it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Side {
-    /// Where a new directory begins.
-    A,
-    /// The other.
-    B,
-}
-
-impl Side {
-    /// The other one.
-    pub(super) fn other(self) -> Self {
-        match self {
-            Self::A => Self::B,
-            Self::B => Self::A,
-        }
-    }
-
-    pub(super) fn number(self) -> u64 {
-        match self {
-            Self::A => 0,
-            Self::B => 1,
-        }
-    }
-
-    pub(super) fn of_number(number: u64) -> Option<Self> {
-        [Self::A, Self::B].into_iter().find(|side| side.number() == number)
-    }
-}
-
-/// A column family.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Family {
-    /// Schema, chain spec, which side is read.
-    Meta,
-    /// Cursor and floor of a mirror.
-    Mark,
-    /// Number → header RLP of recent final blocks.
-    Header,
-    /// Slot → since when it has which value.
-    Slot,
-    /// Path → since when which trie node is there.
-    Trie,
-    /// Height and key → what the block of that height replaced, as long as somebody may read below it.
-    Past,
-    /// Number → what an unfinalised block will change.
-    Tail,
-    /// Height → proof of the registry's account.
-    Account,
-    /// Device → its newest route.
-    Route,
-    /// What this node signed.
-    Head,
-    /// Usage tickets.
-    Ticket,
-}
-
-impl Family {
-    /// Those of the node itself: one each, whichever mirror is read.
-    const OF_NODE: [Self; 4] = [Self::Meta, Self::Route, Self::Head, Self::Ticket];
-
-    /// Those of a mirror, one on each side: everything that the chain can tell again.
-    pub(super) const OF_MIRROR: [Self; 7] =
-        [Self::Mark, Self::Header, Self::Slot, Self::Trie, Self::Past, Self::Tail, Self::Account];
-
-    /// All of a directory, each with its side; of the node's own either is the same.
-    pub(super) fn all() -> impl Iterator<Item = (Self, Side)> {
-        let of_node = Self::OF_NODE.map(|family| (family, Side::A));
-        let sides = [Side::A, Side::B].into_iter();
-        of_node.into_iter().chain(sides.flat_map(|side| Self::OF_MIRROR.map(|family| (family, side))))
-    }
-
-    /// The name on disk.
-    pub(super) fn name(self, side: Side) -> &'static str {
-        let of = |a, b| match side {
-            Side::A => a,
-            Side::B => b,
-        };
-        match self {
-            Self::Meta => "meta",
-            Self::Route => "route",
-            Self::Head => "head",
-            Self::Ticket => "ticket",
-            Self::Mark => of("mark-a", "mark-b"),
-            Self::Header => of("header-a", "header-b"),
-            Self::Slot => of("slot-a", "slot-b"),
-            Self::Trie => of("trie-a", "trie-b"),
-            Self::Past => of("past-a", "past-b"),
-            Self::Tail => of("tail-a", "tail-b"),
-            Self::Account => of("account-a", "account-b"),
-        }
-    }
-}
+use windlass_protocol::{Address, B256, Bytes, DeviceId};
 
 /// A typed column: entries of one family with one type of key and value.
 pub trait Column {
@@ -120,7 +23,7 @@ pub trait Column {
     fn decode(bytes: &[u8]) -> Option<Self::Value>;
 }
 
-fn number(bytes: &[u8]) -> Option<u64> {
+pub(super) fn number(bytes: &[u8]) -> Option<u64> {
     bytes.try_into().ok().map(u64::from_be_bytes)
 }
 
@@ -426,81 +329,6 @@ pub(super) fn device_of_key(key: &[u8]) -> Option<DeviceId> {
     Address::try_from(key).ok().map(DeviceId)
 }
 
-/// Where a trie node stands: how deep, then the nibbles two to a byte. So the upper levels, which every proof needs,
-/// lie together.
-pub(super) fn trie_key(path: &NibblePath) -> Vec<u8> {
-    let nibbles = path.to_bytes();
-    let mut key = Vec::with_capacity(1 + nibbles.len().div_ceil(2));
-    key.push(nibbles.len() as u8);
-    key.extend(nibbles.chunks(2).map(|pair| pair[0] << 4 | pair.get(1).copied().unwrap_or_default()));
-    key
-}
-
-/// What stands at a key: since which block, and its bytes, none if there is nothing any more.
-pub(super) fn standing(since: u64, bytes: &[u8]) -> Vec<u8> {
-    [&since.to_be_bytes()[..], bytes].concat()
-}
-
-/// The parts of [`standing`].
-pub(super) fn parse_standing(value: &[u8]) -> Option<(u64, &[u8])> {
-    let (since, bytes) = value.split_at_checked(8)?;
-    Some((number(since)?, bytes))
-}
-
-/// The key of what the block at `height` replaced at `key` of `family`. Height first: what nobody reads any more lies
-/// together, and so does what a rewind takes back.
-pub(super) fn past_key(height: u64, family: Family, key: &[u8]) -> Vec<u8> {
-    let mut past = Vec::with_capacity(9 + key.len());
-    past.extend_from_slice(&height.to_be_bytes());
-    past.push(match family {
-        Family::Slot => 0,
-        _ => 1,
-    });
-    past.extend_from_slice(key);
-    past
-}
-
-/// The parts of a [`past_key`].
-pub(super) fn parse_past_key(past: &[u8]) -> Option<(u64, Family, &[u8])> {
-    let height = number(past.get(..8)?)?;
-    let family = match past.get(8)? {
-        0 => Family::Slot,
-        1 => Family::Trie,
-        _ => return None,
-    };
-    Some((height, family, &past[9..]))
-}
-
-/// What a block replaced.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Former<'a> {
-    /// Whether the block left nothing there: a mark that says so can go once nobody reads below.
-    pub(super) removed: bool,
-    /// What stood there, as [`standing`] has it; `None` for nothing.
-    pub(super) stood: Option<&'a [u8]>,
-}
-
-impl<'a> Former<'a> {
-    const REMOVED: u8 = 1;
-    const STOOD: u8 = 2;
-
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let removed = if self.removed { Self::REMOVED } else { 0 };
-        let stood = if self.stood.is_some() { Self::STOOD } else { 0 };
-        [&[removed | stood][..], self.stood.unwrap_or_default()].concat()
-    }
-
-    pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
-        let (flags, rest) = bytes.split_first()?;
-        let removed = flags & Self::REMOVED != 0;
-        match flags & !Self::REMOVED {
-            0 if rest.is_empty() => Some(Self { removed, stood: None }),
-            Self::STOOD if rest.len() >= 8 => Some(Self { removed, stood: Some(rest) }),
-            _ => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -530,34 +358,6 @@ mod tests {
             let _ = Routes::decode(&bytes);
             let _ = Cursor::decode(&bytes);
             let _ = Faults::decode(&bytes);
-            let _ = parse_past_key(&bytes);
-            let _ = parse_standing(&bytes);
-            let _ = Former::decode(&bytes);
         }
-
-        #[test]
-        fn what_was_replaced_survives(height: u64, removed: bool, stood in prop::option::of(prop::collection::vec(any::<u8>(), 8..90))) {
-            let former = Former { removed, stood: stood.as_deref() };
-            let encoded = former.encode();
-            prop_assert_eq!(Former::decode(&encoded), Some(former));
-            let key = past_key(height, Family::Trie, &[1, 2]);
-            prop_assert_eq!(parse_past_key(&key), Some((height, Family::Trie, &[1, 2][..])));
-        }
-    }
-
-    #[test]
-    fn no_two_paths_share_a_key_and_upper_ones_lie_together() {
-        let key = |nibbles: &[u8]| trie_key(&NibblePath::from_bytes(nibbles).unwrap());
-        assert_eq!(key(&[]), [0]);
-        assert_eq!((key(&[1]), key(&[1, 0])), (vec![1, 0x10], vec![2, 0x10]));
-        assert_eq!(key(&[1, 2, 3]), [3, 0x12, 0x30]);
-        assert!(key(&[15]) < key(&[0, 0]));
-    }
-
-    #[test]
-    fn each_family_has_a_name_of_its_own() {
-        let names: std::collections::BTreeSet<_> =
-            Family::all().map(|(family, side)| family.name(side)).collect();
-        assert_eq!(names.len(), Family::all().count());
     }
 }

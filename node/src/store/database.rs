@@ -1,102 +1,18 @@
-//! Opening the data directory, point reads, scans, and batches that are written whole or not at all.
+//! Opening the data directory, point reads and scans.
 
-use super::column::{self, Column, Family, Former, Live, SCHEMA, Schema, Side};
+use super::column::{self, Column, Live, Schema};
+use super::error::refused;
+use super::family::{Family, SCHEMA, Side};
 use super::owner::Access;
 use super::upper::Upper;
-use super::{Cursor, Fault, Faults, Floor, KeptRoute, Position, Routes, Tail, TailBlock};
+use super::{Batch, Cursor, Fault, Faults, Floor, KeptRoute, Position, Routes, StoreError, Tail, TailBlock};
 use super::{migrate, options};
 use crate::limits::STORE_CACHE_BYTES;
-use rocksdb::{BoundColumnFamily, DB, DBPinnableSlice, IteratorMode, WriteBatch, WriteOptions};
+use rocksdb::{BoundColumnFamily, DB, IteratorMode};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use windlass_protocol::{Address, B256, DeviceId, keccak256, spec::VerifiedSpec, trie::TrieId};
-
-/// What is said when a directory has to go.
-const LOSES: &str = " (a committee member that loses its record of what it signed waits for the next head)";
-
-/// Why the data directory couldn't be opened, read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another process, or another node of this one, has it open.
-    #[error("data_dir {} is in use by another node: stop that one, or give this one a data_dir of its own", .0.display())]
-    Locked(PathBuf),
-    /// Written by a newer release.
-    #[error(
-        "data_dir {} has schema {found}, this release knows up to {SCHEMA}: use a newer release, or another data_dir; the mirror is rebuilt from the chain{LOSES}",
-        .path.display()
-    )]
-    Schema {
-        /// The directory.
-        path: PathBuf,
-        /// Its schema.
-        found: u64,
-    },
-    /// Written by an older release, and opened for reading only.
-    #[error("data_dir {} is of an older release: run the node on it once, which brings it up to date", .0.display())]
-    Older(PathBuf),
-    /// Of another chain spec, of which the configured one is no renewal.
-    #[error(
-        "data_dir {} belongs to chain spec {found}, the configured one is {configured}{why}: use the spec it was made with, a renewal of it, or another data_dir{LOSES}",
-        .path.display()
-    )]
-    OtherSpec {
-        /// The directory.
-        path: PathBuf,
-        /// The spec it belongs to.
-        found: B256,
-        /// The spec in the configuration.
-        configured: B256,
-        /// What makes it another, as far as it is known.
-        why: String,
-    },
-    /// A renewed spec has it already.
-    #[error(
-        "data_dir {} was opened with version {found} of the chain spec, the configured one is version {configured}: use the newest one, which only a higher version replaces",
-        .path.display()
-    )]
-    OlderSpec {
-        /// The directory.
-        path: PathBuf,
-        /// The version it was opened with.
-        found: u64,
-        /// The version in the configuration.
-        configured: u64,
-    },
-    /// The disk failed, is full, or the files are damaged.
-    #[error("data_dir {}: {source}: {}", .path.display(), advice(.source))]
-    Disk {
-        /// The directory.
-        path: PathBuf,
-        /// What RocksDB says.
-        source: rocksdb::Error,
-    },
-    /// A file beside RocksDB's.
-    #[error("data_dir {}: {source}: see to that disk and start again", .path.display())]
-    File {
-        /// The directory.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// An entry isn't what this release writes.
-    #[error("data_dir {}: a damaged entry of '{family}': delete the directory, the mirror is rebuilt from the chain{LOSES}", .path.display())]
-    Damaged {
-        /// The directory.
-        path: PathBuf,
-        /// The column family.
-        family: &'static str,
-    },
-}
-
-/// Whether a batch is on disk when it returns.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Durability {
-    /// It survives the process, not a power cut: what the chain can tell again.
-    Process,
-    /// It survives a power cut.
-    Disk,
-}
+use windlass_protocol::{Address, DeviceId, keccak256, spec::VerifiedSpec, trie::TrieId};
 
 /// How large a data directory is. Estimates: entries that were overwritten count until they are compacted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -125,23 +41,6 @@ pub struct Store {
     pub(super) generation: AtomicU64,
     /// What every proof needs.
     pub(super) upper: Upper,
-}
-
-/// What stands at a key as of some height.
-pub(super) struct Standing {
-    /// The block that put it there.
-    pub(super) since: u64,
-    /// Whether nothing newer is there.
-    pub(super) newest: bool,
-    /// None of them if there is nothing any more.
-    pub(super) bytes: Vec<u8>,
-}
-
-/// An entry of the past.
-pub(super) struct PastEntry {
-    pub(super) key: Box<[u8]>,
-    /// Whether its block left nothing there.
-    pub(super) removed: bool,
 }
 
 impl Store {
@@ -262,7 +161,7 @@ impl Store {
 
     /// An empty batch.
     pub fn batch(&self) -> Batch<'_> {
-        Batch { store: self, inner: WriteBatch::default() }
+        Batch::new(self)
     }
 
     /// Every unfinalised block that is kept, ascending.
@@ -364,78 +263,6 @@ impl Store {
             .collect()
     }
 
-    /// What stands at a key now: since when, and the bytes that [`column::parse_standing`] takes apart.
-    pub(super) fn now(
-        &self,
-        family: Family,
-        key: &[u8],
-    ) -> Result<Option<(u64, DBPinnableSlice<'_>)>, StoreError> {
-        let value = self.db.get_pinned_cf(&self.family(family), key).map_err(|e| self.disk(e))?;
-        let Some(value) = value else { return Ok(None) };
-        let (since, _) = column::parse_standing(&value).ok_or_else(|| self.damaged(family))?;
-        Ok(Some((since, value)))
-    }
-
-    /// What stood at a key as of `height`. Where it was overwritten since, each block that did left what it replaced.
-    pub(super) fn at(&self, family: Family, key: &[u8], height: u64) -> Result<Option<Standing>, StoreError> {
-        let Some((mut since, now)) = self.now(family, key)? else { return Ok(None) };
-        if since <= height {
-            return Ok(Some(Standing { since, newest: true, bytes: now[8..].to_vec() }));
-        }
-        loop {
-            let past = column::past_key(since, family, key);
-            let past = self.db.get_pinned_cf(&self.family(Family::Past), past).map_err(|e| self.disk(e))?;
-            // Pruned or taken back meanwhile, which the reader finds out when it checks.
-            let Some(past) = past else { return Ok(None) };
-            let damaged = || self.damaged(Family::Past);
-            let Some(stood) = Former::decode(&past).ok_or_else(damaged)?.stood else { return Ok(None) };
-            let (before, bytes) = column::parse_standing(stood).ok_or_else(damaged)?;
-            if before <= height {
-                return Ok(Some(Standing { since: before, newest: false, bytes: bytes.to_vec() }));
-            }
-            // Each is older than the one before, so this ends.
-            if before >= since {
-                return Err(damaged());
-            }
-            since = before;
-        }
-    }
-
-    /// Every slot that has a value at `height`, ascending.
-    pub fn slots_at(&self, height: u64) -> Result<Vec<(B256, B256)>, StoreError> {
-        let mut slots: Vec<(B256, B256)> = Vec::new();
-        for entry in self.db.iterator_cf(&self.family(Family::Slot), IteratorMode::Start) {
-            let (key, value) = entry.map_err(|e| self.disk(e))?;
-            let damaged = || self.damaged(Family::Slot);
-            let slot = B256::try_from(key.as_ref()).map_err(|_| damaged())?;
-            let (since, bytes) = column::parse_standing(&value).ok_or_else(damaged)?;
-            let bytes = match since <= height {
-                true => bytes.to_vec(),
-                false => self.at(Family::Slot, &key, height)?.map_or_else(Vec::new, |found| found.bytes),
-            };
-            if !bytes.is_empty() {
-                slots.push((slot, B256::try_from(bytes.as_slice()).map_err(|_| damaged())?));
-            }
-        }
-        Ok(slots)
-    }
-
-    /// The keys of the past up to and including `height`, the oldest first, so many at most.
-    pub(super) fn past_up_to(&self, height: u64, most: usize) -> Result<Vec<PastEntry>, StoreError> {
-        let mut entries = Vec::new();
-        for entry in self.db.iterator_cf(&self.family(Family::Past), IteratorMode::Start).take(most) {
-            let (key, former) = entry.map_err(|e| self.disk(e))?;
-            let damaged = || self.damaged(Family::Past);
-            let (at, _, _) = column::parse_past_key(&key).ok_or_else(damaged)?;
-            if at > height {
-                break;
-            }
-            let removed = Former::decode(&former).ok_or_else(damaged)?.removed;
-            entries.push(PastEntry { key, removed });
-        }
-        Ok(entries)
-    }
-
     /// Whether a family has no entry.
     pub(super) fn is_empty(&self, family: Family) -> Result<bool, StoreError> {
         match self.db.iterator_cf(&self.family(family), IteratorMode::Start).next() {
@@ -467,79 +294,4 @@ impl Store {
     pub(super) fn damaged(&self, family: Family) -> StoreError {
         StoreError::Damaged { path: self.path.clone(), family: family.name(self.side()) }
     }
-}
-
-/// Changes that are written together or not at all, across column families.
-pub struct Batch<'s> {
-    store: &'s Store,
-    inner: WriteBatch,
-}
-
-impl Batch<'_> {
-    /// Puts an entry.
-    pub fn put<C: Column>(&mut self, key: &C::Key, value: &C::Value) {
-        self.inner.put_cf(&self.store.family(C::FAMILY), C::key(key), C::encode(value));
-    }
-
-    /// Deletes an entry, if there is one.
-    pub fn delete<C: Column>(&mut self, key: &C::Key) {
-        self.inner.delete_cf(&self.store.family(C::FAMILY), C::key(key));
-    }
-
-    /// Deletes the entries by number from `from` up to but without `to`.
-    pub fn delete_range<C: Column<Key = u64>>(&mut self, from: u64, to: u64) {
-        self.inner.delete_range_cf(&self.store.family(C::FAMILY), from.to_be_bytes(), to.to_be_bytes());
-    }
-
-    /// Deletes a whole family's entries.
-    pub(super) fn clear(&mut self, family: Family) {
-        // Longer than any key and of the highest bytes: after all of them.
-        self.inner.delete_range_cf(&self.store.family(family), &[][..], &[0xff; 128][..]);
-    }
-
-    /// Deletes what a former family has below a key.
-    pub(super) fn delete_up_to(&mut self, family: &Arc<BoundColumnFamily<'_>>, end: &[u8]) {
-        self.inner.delete_range_cf(family, &[][..], end);
-    }
-
-    pub(super) fn put_raw(&mut self, family: Family, key: &[u8], value: &[u8]) {
-        self.inner.put_cf(&self.store.family(family), key, value);
-    }
-
-    pub(super) fn delete_raw(&mut self, family: Family, key: &[u8]) {
-        self.inner.delete_cf(&self.store.family(family), key);
-    }
-
-    /// Bytes of everything in it.
-    pub(super) fn bytes(&self) -> usize {
-        self.inner.size_in_bytes()
-    }
-
-    /// Writes it all.
-    pub fn commit(self, durability: Durability) -> Result<(), StoreError> {
-        let mut options = WriteOptions::default();
-        options.set_sync(durability == Durability::Disk);
-        self.store.db.write_opt(self.inner, &options).map_err(|e| self.store.disk(e))
-    }
-}
-
-/// What to do about a failure of the disk. Every write is one batch, so what was there is whole.
-fn advice(source: &rocksdb::Error) -> &'static str {
-    let text = source.to_string();
-    let full = ["No space left", "File too large", "quota exceeded"].iter().any(|words| text.contains(words));
-    match source.kind() {
-        _ if full => "free space there and start again; nothing is lost",
-        rocksdb::ErrorKind::Corruption => "delete the directory, the mirror is rebuilt from the chain",
-        _ => "see to that disk and start again",
-    }
-}
-
-/// RocksDB says only in words that somebody else holds the lock: another process, or another handle of this one.
-/// That the lock file can't be opened, for lack of rights or room, is something else.
-fn refused(path: &Path, source: rocksdb::Error) -> StoreError {
-    let text = source.to_string();
-    if text.contains("While lock file") || text.contains("lock hold by current process") {
-        return StoreError::Locked(path.to_owned());
-    }
-    StoreError::Disk { path: path.to_owned(), source }
 }

@@ -5,7 +5,9 @@
 //! new one: what is left to do is what is left there, so a process that dies goes on where it was. The last batch of a
 //! step writes the new schema's number with it.
 
-use super::column::{self, Column, Family, Former, SCHEMA, Schema};
+use super::column::{Column, Schema};
+use super::family::{Family, SCHEMA};
+use super::version::{self, Former};
 use super::{Batch, Cursor, Durability, Floor, Store, StoreError};
 use crate::limits::REWRITTEN_AT_ONCE;
 use rocksdb::{Direction, IteratorMode};
@@ -66,7 +68,7 @@ fn apart(store: &Store, last: &mut Batch<'_>, go_on: GoOn<'_>) -> Result<bool, S
     let floor = store.db.get_cf(&meta, Floor::key(&())).map_err(|error| store.disk(error))?;
     let lowest = floor.and_then(|bytes| Floor::decode(&bytes)).unwrap_or_default();
     let slot = |prefix: &[u8]| (prefix.len() == 32).then(|| prefix.to_vec());
-    let trie = |prefix: &[u8]| Some(column::trie_key(&NibblePath::from_bytes(prefix.get(32..)?)?));
+    let trie = |prefix: &[u8]| Some(version::trie_key(&NibblePath::from_bytes(prefix.get(32..)?)?));
     let put = |batch: &mut Batch<'_>, family: Family, key: Option<Vec<u8>>, versions: &[Entry]| {
         let put = key.and_then(|key| put_versions(batch, family, &key, versions, lowest));
         put.ok_or_else(|| store.damaged(family))
@@ -107,20 +109,20 @@ fn put_versions(
         let (at, bytes) = (height(version)?, &version.1);
         let removed = bytes.is_empty();
         if index == 0 && !(removed && at <= floor) {
-            batch.put_raw(family, key, &column::standing(at, bytes));
+            batch.put_raw(family, key, &version::standing(at, bytes));
         }
         // What was there before matters only to who reads below.
         if at <= floor {
             break;
         }
         let before = versions.get(index + 1);
-        let stood = before.map(|before| Some(column::standing(height(before)?, &before.1)));
+        let stood = before.map(|before| Some(version::standing(height(before)?, &before.1)));
         let stood = match stood {
             Some(stood) => Some(stood?),
             None => None,
         };
         let former = Former { removed, stood: stood.as_deref() };
-        batch.put_raw(Family::Past, &column::past_key(at, family, key), &former.encode());
+        batch.put_raw(Family::Past, &version::past_key(at, family, key), &former.encode());
     }
     Some(())
 }

@@ -1,7 +1,8 @@
 //! Applying a final block to the mirror: slots, trie, header, account proof and cursor in one batch, and what nobody
 //! reads any more out with it.
 
-use super::column::{self, Family, Former};
+use super::family::Family;
+use super::version::{self, Former};
 use super::view::View;
 use super::{Accounts, Batch, Cursor, Durability, Floor, Headers, Position, Store, StoreError, Tail};
 use crate::limits::{HEADERS_KEPT, PRUNED_AT_ONCE};
@@ -71,7 +72,7 @@ impl Store {
         }
         for (path, node) in &nodes {
             let node = node.as_deref().unwrap_or_default();
-            self.put(&mut batch, Family::Trie, &column::trie_key(path), (number, node), keep)?;
+            self.put(&mut batch, Family::Trie, &version::trie_key(path), (number, node), keep)?;
         }
         self.put_block(&mut batch, block);
         // Readers look at the floor after they have read, so it rises before anything is gone.
@@ -95,13 +96,13 @@ impl Store {
                 return Ok(());
             }
             let stood = former.as_ref().map(|(_, value)| value.as_ref());
-            let past = column::past_key(number, family, key);
+            let past = version::past_key(number, family, key);
             batch.put_raw(Family::Past, &past, &Former { removed, stood }.encode());
         }
         match removed && !keep {
             true => batch.delete_raw(family, key),
             // That nothing stands here has a mark: who reads below has to know where to look.
-            false => batch.put_raw(family, key, &column::standing(number, bytes)),
+            false => batch.put_raw(family, key, &version::standing(number, bytes)),
         }
         Ok(())
     }
@@ -121,12 +122,12 @@ impl Store {
     fn prune(&self, batch: &mut Batch<'_>, floor: u64) -> Result<(), StoreError> {
         for entry in self.past_up_to(floor, PRUNED_AT_ONCE)? {
             let (height, family, key) =
-                column::parse_past_key(&entry.key).ok_or_else(|| self.damaged(Family::Past))?;
+                version::parse_past_key(&entry.key).ok_or_else(|| self.damaged(Family::Past))?;
             // The mark that nothing stands here, if nothing came since.
             if entry.removed
                 && let Some((since, value)) = self.now(family, key)?
                 && since == height
-                && column::parse_standing(&value).is_some_and(|(_, bytes)| bytes.is_empty())
+                && version::parse_standing(&value).is_some_and(|(_, bytes)| bytes.is_empty())
             {
                 batch.delete_raw(family, key);
             }

@@ -5,9 +5,13 @@
 //!
 //! | file | holds |
 //! | --- | --- |
-//! | `column` | the column families, each with the types of its keys and values |
+//! | `family` | the column families, and the two mirrors |
+//! | `column` | their typed entries: keys and values |
+//! | `version` | what stands and what stood before, on disk and at a height |
 //! | `options` | how RocksDB is set up |
-//! | `database` | opening, point reads, scans, batches |
+//! | `database` | opening, point reads, scans |
+//! | `batch` | what is written whole or not at all |
+//! | `error` | how the directory fails, and what to do about it |
 //! | `migrate` | bringing a directory of an older release up to date |
 //! | `owner` | whose a directory is, and which renewed spec may take it over |
 //! | `mirror` | applying a block to the mirror, and its pruning |
@@ -16,8 +20,11 @@
 //! | `upper` | the trie nodes of the upper levels in memory |
 //! | `view` | the mirror at one height: slots, trie nodes, proofs |
 
+mod batch;
 mod column;
 mod database;
+mod error;
+mod family;
 mod migrate;
 mod mirror;
 mod options;
@@ -25,13 +32,17 @@ mod owner;
 mod rewind;
 mod sides;
 mod upper;
+mod version;
 mod view;
 
+pub use batch::{Batch, Durability};
 pub use column::{
-    Accounts, Column, Cursor, Family, Fault, Faults, Floor, Headers, KeptRoute, Position, Routes, Schema,
-    Signed, SignedHead, SpecBytes, SpecHash, Tail, TailBlock,
+    Accounts, Column, Cursor, Fault, Faults, Floor, Headers, KeptRoute, Position, Routes, Schema, Signed,
+    SignedHead, SpecBytes, SpecHash, Tail, TailBlock,
 };
-pub use database::{Batch, Durability, Store, StoreError, StoreSize};
+pub use database::{Store, StoreSize};
+pub use error::StoreError;
+pub use family::Family;
 pub use mirror::{ApplyError, FinalBlock};
 pub use sides::request_rebuild;
 pub use view::{View, ViewError};

@@ -1,6 +1,6 @@
 //! How RocksDB is set up: what it compresses, filters and holds in memory. Never what is in it.
 
-use super::column::Family;
+use super::family::Family;
 use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, DataBlockIndexType, Options};
 
 /// Of the directory as a whole.

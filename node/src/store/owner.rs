@@ -3,7 +3,8 @@
 //! A renewed spec takes a directory over as it is: what is in it rests on nothing that a renewal may change. A lower
 //! version and another network are refused by name.
 
-use super::column::{Family, SCHEMA, Schema, SpecBytes, SpecHash, Word};
+use super::column::{Schema, SpecBytes, SpecHash, Word};
+use super::family::{Family, SCHEMA};
 use super::{Durability, Store, StoreError, migrate};
 use windlass_protocol::spec::{SuccessionError, VerifiedSpec, verify_spec};
 

@@ -1,6 +1,8 @@
 //! Taking the mirror back to a height below which nothing was pruned.
 
-use super::column::{self, Family, Former, Rewinding};
+use super::column::Rewinding;
+use super::family::Family;
+use super::version::{self, Former};
 use super::{Accounts, Cursor, Durability, Headers, Position, Store, StoreError, Tail};
 use crate::limits::REWRITTEN_AT_ONCE;
 use rocksdb::IteratorMode;
@@ -48,7 +50,7 @@ impl Store {
         for entry in self.db.iterator_cf(&self.family(Family::Past), IteratorMode::End) {
             let (key, former) = entry.map_err(|e| self.disk(e))?;
             let damaged = || self.damaged(Family::Past);
-            let (above, family, of) = column::parse_past_key(&key).ok_or_else(damaged)?;
+            let (above, family, of) = version::parse_past_key(&key).ok_or_else(damaged)?;
             more = above > height && batch.bytes() > REWRITTEN_AT_ONCE;
             if above <= height || more {
                 break;

@@ -1,6 +1,7 @@
 //! The two mirrors of a directory: emptying one, building one beside the other, and changing over.
 
-use super::column::{Family, Live};
+use super::column::Live;
+use super::family::Family;
 use super::{Durability, Store, StoreError};
 use std::path::Path;
 use std::sync::atomic::Ordering;

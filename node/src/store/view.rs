@@ -3,9 +3,9 @@
 //! A view takes no lock and no snapshot: it reads what stood at its height while the follower writes what is newer.
 //! What was read counts only after [`View::check`] said that nothing was pruned or rebuilt meanwhile.
 
-use super::column::{self, Family};
+use super::family::Family;
 use super::upper::Upper;
-use super::{Store, StoreError};
+use super::{Store, StoreError, version};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use windlass_protocol::slot::Slot;
@@ -98,7 +98,7 @@ impl NodeStore for View<'_> {
             if let Some(node) = writes.get(path) {
                 return Ok(node.clone());
             }
-            let now = store.now(Family::Trie, &column::trie_key(path))?;
+            let now = store.now(Family::Trie, &version::trie_key(path))?;
             return Ok(now.map(|(_, value)| value[8..].to_vec()).filter(|node| !node.is_empty()));
         }
         let kept = Upper::covers(path);
@@ -106,7 +106,7 @@ impl NodeStore for View<'_> {
             return Ok(Some(node));
         }
         let seen = store.upper.seen();
-        let found = store.at(Family::Trie, &column::trie_key(path), self.height)?;
+        let found = store.at(Family::Trie, &version::trie_key(path), self.height)?;
         let Some(found) = found.filter(|found| !found.bytes.is_empty()) else { return Ok(None) };
         if kept && found.newest {
             store.upper.keep(path, found.since, &found.bytes, seen);

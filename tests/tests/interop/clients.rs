@@ -61,19 +61,9 @@ async fn ethers_does_a_full_round() -> anyhow::Result<()> {
     javascript("ethers").await
 }
 
-/// Python with the packages of `tests/interop/requirements.txt`; `None`, said aloud, where it can't be had.
-async fn python() -> anyhow::Result<Option<PathBuf>> {
-    let root = peers::repository();
-    let made = run(&root.join("scripts/python.sh"), &["tests/interop/requirements.txt"], root).await;
-    match made {
-        Ok(environment) => Ok(Some(Path::new(&environment).join("bin/python"))),
-        Err(error) => peers::skip(&format!("{error:#}")).map(|()| None),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn web3py_does_a_full_round() -> anyhow::Result<()> {
-    let Some(python) = python().await? else { return Ok(()) };
+    let Some(python) = peers::python("requirements.txt").await? else { return Ok(()) };
     let (chain, _) = quiet().await?;
     let arguments = ["tests/interop/clients/web3py.py".to_owned(), chain.rpc_url(), socket_url(&chain)];
     let said = run(&python, &arguments, peers::repository()).await?;
@@ -83,7 +73,7 @@ async fn web3py_does_a_full_round() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn proofs_hold_for_a_verifier_in_another_language() -> anyhow::Result<()> {
-    let Some(python) = python().await? else { return Ok(()) };
+    let Some(python) = peers::python("requirements.txt").await? else { return Ok(()) };
     let (chain, rpc) = quiet().await?;
     let mut history = History::new(3);
     let mut steps = history.foundations();

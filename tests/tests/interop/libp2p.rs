@@ -21,10 +21,10 @@ use windlass_p2p::{Control, Multiaddr, Path, PeerId, StreamProtocol, identity};
 use windlass_protocol::SecretKey;
 use windlass_tests::peers;
 
-const ECHO: StreamProtocol = StreamProtocol::new("/test/echo/1");
+pub(crate) const ECHO: StreamProtocol = StreamProtocol::new("/test/echo/1");
 
 /// How long the other side may take, on a machine that is busy with everything else.
-const WITHIN: Duration = Duration::from_secs(120);
+pub(crate) const WITHIN: Duration = Duration::from_secs(120);
 
 fn key() -> anyhow::Result<SecretKey> {
     SecretKey::from_bytes(&rand::random()).context("the random key is not one; start again")
@@ -52,7 +52,7 @@ fn drive<B: NetworkBehaviour<ToSwarm: Send> + Send>(tasks: &mut JoinSet<()>, mut
 }
 
 /// A relay for everybody; where it is.
-async fn relay(tasks: &mut JoinSet<()>) -> anyhow::Result<Multiaddr> {
+pub(crate) async fn relay(tasks: &mut JoinSet<()>) -> anyhow::Result<Multiaddr> {
     let key = key()?;
     let (mut swarm, control) = node_swarm(&key, &NodeConfig::new("test/1"))?;
     let address = listen(&mut swarm, "/ip4/127.0.0.1/tcp/0".parse()?).await?;
@@ -65,7 +65,10 @@ async fn relay(tasks: &mut JoinSet<()>) -> anyhow::Result<Multiaddr> {
 }
 
 /// A device that echoes, reachable through the relay; the circuit to it.
-async fn device(tasks: &mut JoinSet<()>, relay: &Multiaddr) -> anyhow::Result<(Control, Multiaddr)> {
+pub(crate) async fn device(
+    tasks: &mut JoinSet<()>,
+    relay: &Multiaddr,
+) -> anyhow::Result<(Control, Multiaddr)> {
     let (mut swarm, control) = device_swarm(&key()?, &DeviceConfig::new("test/1"))?;
     let circuit = listen(&mut swarm, relay.clone().with(Protocol::P2pCircuit)).await?;
     drive(tasks, swarm);

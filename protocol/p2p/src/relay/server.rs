@@ -179,7 +179,10 @@ impl Server {
                         tasks.spawn(serve(shared.clone(), stream, seat));
                     }
                 }
-                Some(_) = tasks.join_next() => {}
+                Some(served) = tasks.join_next() => if let Ok(Some(keeper)) = served {
+                    // What is granted lasts: a task of its own, since one for a request takes more memory.
+                    tasks.spawn(kept(shared.clone(), keeper));
+                }
             }
         }
         // No new request is agreed on from here, and none that waits is taken.
@@ -322,33 +325,37 @@ impl Shared {
     }
 }
 
-/// Serves one request to its end.
-async fn serve(shared: Arc<Shared>, mut stream: PeerStream, seat: Seat) {
+/// Serves one request to its end; what it granted is to be kept.
+async fn serve(shared: Arc<Shared>, mut stream: PeerStream, seat: Seat) -> Option<Keeper> {
     let peer = stream.peer();
     let request = match timeout(limits::HOP_DEADLINE, read_request(&shared, &mut stream)).await {
         Ok(Ok(request)) => request,
-        Ok(Err(status)) => return refuse(&shared, stream, status).await,
-        Err(_) => return shared.misbehaved(&stream, "no request came on a stream to the relay"),
+        Ok(Err(status)) => {
+            refuse(&shared, stream, status).await;
+            return None;
+        }
+        Err(_) => {
+            shared.misbehaved(&stream, "no request came on a stream to the relay");
+            return None;
+        }
     };
     let outcome = match request {
-        // What is granted lasts: in a box, so that a request under way takes little memory, and without its seat.
         HopRequest::Reserve => match reserve(&shared, &mut stream).await {
-            Ok(Some(keeper)) => {
-                drop((stream, seat));
-                return Box::pin(keep(&shared, keeper)).await;
-            }
-            Ok(None) => return,
+            Ok(keeper) => return keeper,
             Err(status) => status,
         },
         HopRequest::Connect(to) => match connect(&shared, &mut stream, to).await {
             Ok((booked, stop)) => {
                 drop(seat);
-                return Box::pin(carry(&shared, booked, (peer, stream), (to, stop))).await;
+                // In a box, so that a request under way takes little memory.
+                Box::pin(carry(&shared, booked, (peer, stream), (to, stop))).await;
+                return None;
             }
             Err(status) => status,
         },
     };
     refuse(&shared, stream, outcome).await;
+    None
 }
 
 async fn read_request(shared: &Shared, stream: &mut PeerStream) -> Result<HopRequest, Status> {
@@ -406,6 +413,11 @@ async fn reserve(shared: &Arc<Shared>, stream: &mut PeerStream) -> Result<Option
         // Who doesn't take the answer has no reservation.
         _ => Ok(None),
     }
+}
+
+async fn kept(shared: Arc<Shared>, keeper: Keeper) -> Option<Keeper> {
+    keep(&shared, keeper).await;
+    None
 }
 
 /// Keeps a reservation until it ends, its connection does, another takes its place, or its device is refused.

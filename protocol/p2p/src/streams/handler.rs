@@ -45,7 +45,7 @@ pub struct Request {
 #[derive(Debug)]
 pub struct Handler {
     link: Arc<Link>,
-    requests: mpsc::UnboundedReceiver<Request>,
+    requests: mpsc::UnboundedReceiver<Box<Request>>,
     registry: Arc<Registry>,
     accepted: Arc<Accepted>,
     version: u64,
@@ -53,10 +53,11 @@ pub struct Handler {
 }
 
 impl Handler {
-    /// `requests` is bounded by the behaviour, which hands out a place with each.
+    /// `requests` is bounded by the behaviour, which hands out a place with each. They are boxed: a channel begins with
+    /// room for 32, and most connections of a node never carry one.
     pub(super) fn new(
         link: Arc<Link>,
-        requests: mpsc::UnboundedReceiver<Request>,
+        requests: mpsc::UnboundedReceiver<Box<Request>>,
         registry: Arc<Registry>,
         max_inbound: usize,
     ) -> Self {
@@ -113,7 +114,7 @@ impl ConnectionHandler for Handler {
     type InboundProtocol = Accept;
     type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
     type InboundOpenInfo = ();
-    type OutboundOpenInfo = Request;
+    type OutboundOpenInfo = Box<Request>;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Accept> {
         SubstreamProtocol::new(Accept(self.accepted.clone()), ())
@@ -126,7 +127,7 @@ impl ConnectionHandler for Handler {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Request, Infallible>> {
+    ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, Box<Request>, Infallible>> {
         self.link.alive(cx);
         self.refresh();
         match self.requests.poll_recv(cx) {
@@ -152,23 +153,21 @@ impl ConnectionHandler for Handler {
 
     fn on_connection_event(
         &mut self,
-        event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol, (), Request>,
+        event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol, (), Box<Request>>,
     ) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (protocol, stream),
                 info: (),
             }) => self.take(&protocol, stream),
-            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
-                protocol: stream,
-                info: Request { mut place, reply, .. },
-            }) => {
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: stream, info }) => {
+                let Request { mut place, reply, .. } = *info;
                 place.opened();
                 let stream = PeerStream::new(stream, self.link.clone(), place);
                 // A caller that is gone drops the stream, which resets it and frees its place.
                 let _ = reply.send(Ok(stream));
             }
-            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => self.fail(info, error),
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => self.fail(*info, error),
             _ => {}
         }
     }

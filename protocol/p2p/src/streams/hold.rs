@@ -52,7 +52,8 @@ impl Hold {
         let peer = self.0.peer;
         let closed = || OpenError::Closed { peer, source: None };
         let (reply, answer) = oneshot::channel();
-        let request = Request { protocol, deadline: Instant::now() + deadline, reply, place: Place::Held };
+        let deadline_at = Instant::now() + deadline;
+        let request = Box::new(Request { protocol, deadline: deadline_at, reply, place: Place::Held });
         if self.0.is_dead() {
             return Err(closed());
         }

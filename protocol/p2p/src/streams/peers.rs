@@ -354,9 +354,10 @@ fn hand_over(
     progress.reached(Stage::Negotiate);
     let place = Place::Outbound(Outbound::new(peer, connection.info.id, notices.clone()));
     connection.opening += 1;
-    match connection.link.requests.send(Request { protocol, deadline, reply, place }) {
+    match connection.link.requests.send(Box::new(Request { protocol, deadline, reply, place })) {
         Ok(()) => Ok(()),
-        Err(mpsc::error::SendError(Request { protocol, deadline, reply, place })) => {
+        Err(mpsc::error::SendError(request)) => {
+            let Request { protocol, deadline, reply, place } = *request;
             // Its handler is gone; the swarm will say so. Dropping the place gives back the count.
             drop(place);
             connection.closing = true;

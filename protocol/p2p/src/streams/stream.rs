@@ -39,7 +39,7 @@ pub(super) struct Link {
     /// The other end's IP address; a circuit's is known to the relay alone.
     pub(super) ip: Option<IpAddr>,
     /// Where the handler takes wishes for streams from.
-    pub(super) requests: mpsc::UnboundedSender<Request>,
+    pub(super) requests: mpsc::UnboundedSender<Box<Request>>,
     /// Set once the connection can carry nothing more.
     dead: AtomicBool,
     /// Counts the handler's polls that answered a question; see [`Link::poll_alive`].
@@ -59,7 +59,7 @@ impl Link {
         connection: ConnectionId,
         path: Path,
         ip: Option<IpAddr>,
-        requests: mpsc::UnboundedSender<Request>,
+        requests: mpsc::UnboundedSender<Box<Request>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             peer,

@@ -2,13 +2,12 @@
 //! back after the node was killed and started again.
 
 use super::site::{SERVICE, Site, policy};
+use crate::table::{quantile, sorted};
 use anyhow::{Context, Result, bail};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use std::time::{Duration, Instant};
 use windlass_client::{Client, Publication};
 
-/// Devices that are coming at a time.
-const AT_ONCE: usize = 256;
 /// How often a device tries again that its node turned away.
 const TRIES: u32 = 20;
 /// Between two attempts.
@@ -22,18 +21,18 @@ const BACK: Duration = Duration::from_secs(180);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
 
-pub async fn run(mut site: Site, devices: u64) -> Result<()> {
+pub async fn run(mut site: Site, devices: u64, at_once: usize) -> Result<()> {
     tokio::time::sleep(SETTLE).await;
     let empty = site.resident()?;
-    eprintln!("{devices} devices come, {AT_ONCE} at a time");
+    eprintln!("{devices} devices come, {at_once} at a time");
     let since = Instant::now();
     let contact = site.contact.clone();
-    let here: Vec<(Client, Publication)> = stream::iter(0..devices)
+    let come: Vec<(Duration, Client, Publication)> = stream::iter(0..devices)
         .map(|number| {
             let contact = contact.clone();
             async move {
+                let (began, mut tries) = (Instant::now(), 0);
                 let client = contact.device(number, false).await?;
-                let mut tries = 0;
                 let published = loop {
                     match client.publish(SERVICE, policy()).await {
                         Ok(published) => break published,
@@ -46,17 +45,26 @@ pub async fn run(mut site: Site, devices: u64) -> Result<()> {
                         Err(error) => return Err(error).with_context(|| format!("device {number}")),
                     }
                 };
-                anyhow::Ok((client, published))
+                anyhow::Ok((began.elapsed(), client, published))
             }
         })
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(at_once)
         .try_collect()
         .await?;
     let came = since.elapsed();
+    let took: Vec<f64> = come.iter().map(|(took, _, _)| took.as_secs_f64() * 1e3).collect();
+    let took = sorted(&took);
+    let here: Vec<(Client, Publication)> =
+        come.into_iter().map(|(_, client, publication)| (client, publication)).collect();
     println!("| {devices} devices at one node, one connection each | |\n| --- | --- |");
     println!(
         "| all of a publication: handshake, proofs, reservation, watch, route | {:.0} devices/s |",
         devices as f64 / came.as_secs_f64()
+    );
+    println!(
+        "| one of them, {at_once} at a time | p50 {:.0} ms, p99 {:.0} ms |",
+        quantile(&took, 0.5),
+        quantile(&took, 0.99)
     );
     tokio::time::sleep(SETTLE).await;
     let said = site.health().await.context("the node says nothing")?;

@@ -32,6 +32,9 @@ pub struct Arguments {
     /// Devices of a crowd
     #[arg(long, default_value_t = 8_000)]
     devices: u64,
+    /// Of these, how many come at a time
+    #[arg(long, default_value_t = 256)]
+    at_once: usize,
 }
 
 /// Measures one figure and prints it as rows of a Markdown table.
@@ -41,7 +44,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     }
     let site = site::Site::start(&arguments.fixture).await?;
     match arguments.figure {
-        Figure::Crowd => crowd::run(site, arguments.devices).await,
+        Figure::Crowd => crowd::run(site, arguments.devices, arguments.at_once).await,
         Figure::Bulk => bulk::run(site).await,
         Figure::Burst => burst::run(site).await,
     }

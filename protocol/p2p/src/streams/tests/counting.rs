@@ -49,7 +49,7 @@ fn action() -> impl Strategy<Value = Action> {
 /// A connection's handler, as far as counting goes.
 struct Wire {
     id: ConnectionId,
-    requests: mpsc::UnboundedReceiver<Request>,
+    requests: mpsc::UnboundedReceiver<Box<Request>>,
 }
 
 type Answer = oneshot::Receiver<Result<PeerStream, OpenError>>;
