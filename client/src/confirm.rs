@@ -178,13 +178,9 @@ mod tests {
         let mut verdicts = Verdicts::default();
         assert_eq!(verdicts.due(&both, false), both);
         let reached = verdicts.settle(&both, vec![(one.clone(), Some(true)), (other.clone(), None)]);
-        assert_eq!(reached, [one.clone()]);
-        assert_eq!(verdicts.due(&both, false), [other.clone()], "what nobody tried is asked again");
-        assert_eq!(
-            verdicts.settle(&both, vec![(one.clone(), None)]),
-            [one.clone()],
-            "silence changes nothing"
-        );
+        assert_eq!(reached, both[..1]);
+        assert_eq!(verdicts.due(&both, false), both[1..], "what nobody tried is asked again");
+        assert_eq!(verdicts.settle(&both, vec![(one.clone(), None)]), both[..1], "silence changes nothing");
         assert_eq!(verdicts.settle(&both, vec![(one.clone(), Some(false))]), []);
         assert_eq!(verdicts.due(&both, true), both);
         // What isn't an address of this device any more is forgotten.

@@ -215,10 +215,19 @@ async fn named_in_the_route(node: &FakeNode, world: &World) -> Vec<Multiaddr> {
 async fn a_route_names_only_addresses_that_a_node_has_reached() {
     let world = World::new();
     let node = FakeNode::start(&world, 10, Manner::Honest).await;
-    let named = named_in_the_route(&node, &world).await;
+    // On a busy machine the first route may not wait for the node's word.
+    let named = timeout(Duration::from_secs(120), async {
+        loop {
+            match named_in_the_route(&node, &world).await {
+                named if named.is_empty() => {}
+                named => return named,
+            }
+        }
+    });
+    let named = named.await.expect("the node reaches this machine");
     // The node sees the device on this machine, and dials it nowhere else.
     let here = |address: &Multiaddr| address.iter().next() == Some(Protocol::Ip4([127, 0, 0, 1].into()));
-    assert!(!named.is_empty() && named.iter().all(here), "{named:?}");
+    assert!(named.iter().all(here), "{named:?}");
     node.dial_nobody();
     assert_eq!(named_in_the_route(&node, &world).await, [], "nobody says that they are reached");
 }
