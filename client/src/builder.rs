@@ -4,11 +4,14 @@ use crate::{
     ask::Asker,
     client::{Client, Core, start_tasks},
     clock::{Clock, SystemClock, Timekeeper},
+    confirm,
     direct::{self, Direct},
     events::Teller,
     guard::Guard,
     heads::{HeadStore, Heads, HighestHead, MemoryHeadStore, Walked},
-    limits::{CLOCK_SLACK, DEV_CLOCK, ENTERING, HEDGE_AFTER, LISTEN_WITHIN, Limits, WAITING_TO_ENTER},
+    limits::{
+        CLOCK_SLACK, DEV_CLOCK, DIAL_BACKS, ENTERING, HEDGE_AFTER, LISTEN_WITHIN, Limits, WAITING_TO_ENTER,
+    },
     network::{Network, Outlook},
     pool::{NodeError, NodePool},
     publish::Book,
@@ -19,9 +22,10 @@ use crate::{
     warm::Warm,
 };
 use libp2p::Multiaddr;
-use std::{collections::HashMap, fmt, io, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, io, num::NonZeroUsize, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
+use windlass_p2p::autonat;
 use windlass_p2p::swarm::{BuildError, DeviceConfig, device_swarm};
 use windlass_protocol::{
     DeviceId, KeyAddress, SecretKey,
@@ -88,6 +92,7 @@ pub struct Builder {
     direct: bool,
     punch: bool,
     upnp: bool,
+    lan: bool,
     heads: Arc<dyn HeadStore>,
     clock: Arc<dyn Clock>,
     anchor: Option<KeyAddress>,
@@ -106,6 +111,7 @@ impl Builder {
             direct: false,
             punch: cfg!(feature = "quic"),
             upnp: false,
+            lan: false,
             heads: Arc::new(MemoryHeadStore::default()),
             clock: Arc::new(SystemClock),
             anchor: None,
@@ -146,7 +152,8 @@ impl Builder {
     }
 
     /// Whether to listen for direct connections from the start, to name this device's network addresses in the routes that
-    /// anybody may ask for, and to dial what others name there. Default: no; see [`Builder::punch`] for the discreet way.
+    /// anybody may ask for, and to dial what others name there. Named is only what a node was seen to reach from outside.
+    /// Default: no; see [`Builder::punch`] for the discreet way.
     pub fn direct(mut self, direct: bool) -> Self {
         self.direct = direct;
         self
@@ -164,6 +171,14 @@ impl Builder {
     /// of these too. Default: no, the router is left alone. Without QUIC compiled in it does nothing.
     pub fn upnp(mut self, upnp: bool) -> Self {
         self.upnp = upnp;
+        self
+    }
+
+    /// Whether this device looks for others in its local network, and is found there while it publishes something, by whoever
+    /// knows its peer id. Then it listens from the start. It is one more way to dial: who may open what stays as it is.
+    /// Default: no, nothing is said in a local network. IPv4 alone.
+    pub fn lan(mut self, lan: bool) -> Self {
+        self.lan = lan;
         self
     }
 
@@ -204,10 +219,12 @@ impl Builder {
             load.map_err(io::Error::other).flatten().map_err(StartError::Heads)?;
         let (swarm, control) =
             device_swarm(&self.key, &DeviceConfig { upnp: self.upnp, ..DeviceConfig::new(AGENT) })?;
+        let own = *swarm.local_peer_id();
         let stop = CancellationToken::new();
         let (listening, direct) = watch::channel(Vec::new());
         let (observed, seen) = watch::channel(HashMap::new());
         let (mapped, opened) = watch::channel(Vec::new());
+        let confirmed = watch::Sender::new(Vec::new());
         let (direct_ways, invitations) = Direct::new(self.punch, seen, direct.clone(), opened);
         let outlook = Outlook {
             listening,
@@ -246,21 +263,29 @@ impl Builder {
             network,
             entering: Turns::new(ENTERING, WAITING_TO_ENTER),
             asking: Turns::new(1, WAITING_TO_ENTER),
-            // What it listens at is named in routes only if it opted in.
-            reach: Reach::new(if self.direct { direct.clone() } else { watch::channel(Vec::new()).1 }),
+            // Where it is reached is named in routes only if it opted in: else nobody fills this.
+            reach: Reach::new(confirmed.subscribe()),
             direct_ways,
             moved: watch::Sender::new(0),
             teller,
             own: self.device.unwrap_or_else(|| self.key.address().as_first_key()),
             key: self.key,
             direct: self.direct,
+            lan: self.lan.then(Arc::default),
             limits: self.limits,
         });
         let mut tasks = start_tasks(&core, &control, self.heads, &stop);
         tasks.spawn(network_task);
         tasks.spawn(direct::invite(core.clone(), invitations, stop.clone()));
+        if let Some(lan) = core.lan.clone() {
+            listen(&core, direct.clone()).await?;
+            tasks.spawn(lan.run(own, direct.clone(), core.book.count(), stop.clone()));
+        }
         if self.direct {
             listen(&core, direct).await?;
+            let queue = NonZeroUsize::new(DIAL_BACKS).expect("a constant above zero");
+            let dialled_back = control.accept(autonat::DIAL_BACK, queue).expect("nobody else accepts it");
+            tasks.spawn(confirm::keep(core.clone(), dialled_back, confirmed, stop.clone()));
         }
         Ok(Client::new(core, stop, tasks))
     }

@@ -10,6 +10,7 @@ use crate::{
     guard::{Guard, Known, Own},
     heads::{self, HeadStore, Walked},
     interfaces, keep,
+    lan::Lan,
     limits::{INBOUND_QUEUE, Limits, PUBLISH_DEADLINE, PUNCHES, SHUTDOWN},
     network::Network,
     open::{self, OpenError},
@@ -99,6 +100,8 @@ pub(crate) struct Core {
     pub(crate) own: DeviceId,
     pub(crate) key: SecretKey,
     pub(crate) direct: bool,
+    /// Who asks in the local network, if that is wanted.
+    pub(crate) lan: Option<Arc<Lan>>,
     pub(crate) limits: Limits,
 }
 

@@ -107,9 +107,31 @@ impl Direct {
         }
     }
 
+    /// Tells of changes of where this device listens, or where a router opened a port for it.
+    pub(crate) fn changes(&self) -> Changes {
+        Changes { listening: self.listening.clone(), mapped: self.mapped.clone() }
+    }
+
     /// The set for whoever knows when a connection is over.
     pub(crate) fn authorised(&self) -> watch::Sender<HashSet<ConnectionId>> {
         self.authorised.clone()
+    }
+}
+
+/// See [`Direct::changes`].
+pub(crate) struct Changes {
+    listening: watch::Receiver<Vec<Multiaddr>>,
+    mapped: watch::Receiver<Vec<Multiaddr>>,
+}
+
+impl Changes {
+    /// Returns at the next change; never once the network task is gone. Cancel-safe.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            Ok(()) = self.listening.changed() => {}
+            Ok(()) = self.mapped.changed() => {}
+            else => std::future::pending().await,
+        }
     }
 }
 
@@ -253,7 +275,7 @@ async fn answer_one(core: &Core, mut stream: PeerStream) -> Result<(), Failure> 
 }
 
 /// Where this device may be dialled: where nodes see it, then its own addresses. Begins to listen if it doesn't yet.
-async fn candidates(core: &Core) -> Vec<Multiaddr> {
+pub(crate) async fn candidates(core: &Core) -> Vec<Multiaddr> {
     let direct = &core.direct_ways;
     core.network.listen().await;
     let mut listening = direct.listening.clone();
@@ -268,7 +290,7 @@ async fn candidates(core: &Core) -> Vec<Multiaddr> {
     candidates
 }
 
-/// Of the addresses this device listens at, those to name in a route: as many of QUIC, which go first, as of TCP.
+/// Of the addresses at which this device is reached, those to name in a route: as many of QUIC, which go first, as of TCP.
 pub(crate) fn named(core: &Core, listening: &[Multiaddr]) -> Vec<Multiaddr> {
     let usable = reachable(core, listening.iter().filter_map(bare).collect());
     let (quic, tcp): (Vec<_>, Vec<_>) = usable.into_iter().partition(is_quic);

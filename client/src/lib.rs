@@ -34,6 +34,8 @@
 //! | `claim` | what a caller states, and its staple |
 //! | `guard`, `keep`, `watch` | live streams: judged on every change, kept fresh, told of changes |
 //! | `reach` | reservations and routes while something is published |
+//! | `direct`, `confirm` | direct ways to whoever was let in; which addresses are reached from outside |
+//! | `lan` | finding each other in a local network, for who opted in |
 //! | `verifier`, `walk` | which committee a head is checked with; getting from one to the next |
 //! | `renewal` | a newer chain spec, where the present one is too old |
 //! | `fresh` | nonces that members sign; a device without a clock |
@@ -51,6 +53,7 @@ mod builder;
 mod claim;
 mod client;
 mod clock;
+mod confirm;
 mod datagrams;
 mod desk;
 mod direct;
@@ -60,6 +63,7 @@ mod guard;
 mod heads;
 mod interfaces;
 mod keep;
+mod lan;
 pub mod limits;
 mod network;
 mod open;

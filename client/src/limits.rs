@@ -254,3 +254,38 @@ pub const PUNCH_PAUSE_LONGEST: Duration = Duration::from_secs(1800);
 
 /// Time for connections to send their last bytes at shutdown; twice, the relayed ones going first.
 pub const DRAIN: Duration = Duration::from_secs(1);
+
+/// Addresses of this device that nodes are asked to dial in one round: both families over both transports, of an interface
+/// or two, and where a router or a node says it is.
+pub const CONFIRMED_AT_ONCE: usize = 12;
+
+/// Time for one node to dial one of them and say so: longer than it takes it to give up.
+pub const CONFIRM_DEADLINE: Duration = Duration::from_secs(8);
+
+/// How long the first route of a device that wants direct connections waits for what the first round finds.
+pub const CONFIRM_WITHIN: Duration = Duration::from_secs(3);
+
+/// Between two rounds when nothing changed: a router forgets ports, and so may an address that was reached be lost.
+pub const CONFIRM_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// Streams of those who dial back at a time; anybody may open one.
+pub const DIAL_BACKS: usize = 16;
+
+/// Time in which a device in the same local network answers: many times what it takes there. It is what an open costs where
+/// the device isn't.
+pub const LAN_WAIT: Duration = Duration::from_millis(100);
+
+/// How long what was found, or not, answers the next one who looks for the same device.
+pub const LAN_HOLDS: Duration = Duration::from_secs(5);
+
+/// Devices for which that is remembered.
+pub const LAN_PEERS: usize = 32;
+
+/// Interfaces on which is asked.
+pub const LAN_INTERFACES: usize = 16;
+
+/// Answers taken on one interface: there is one device, and whoever else answers isn't it.
+pub const LAN_ANSWERS: usize = 3;
+
+/// Questions about this device that it answers in a second.
+pub const LAN_ANSWERS_PER_SECOND: u32 = 50;

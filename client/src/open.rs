@@ -343,8 +343,11 @@ impl Attempt<'_> {
         use windlass_p2p::OpenError as P2p;
         let device = self.device;
         let expected = identity::peer_id_of(route.key());
-        let addresses = self.addresses(route, expected);
         let control = &self.core.asker.control;
+        let mut addresses = self.addresses(route, expected);
+        if let Some(lan) = self.core.lan.as_ref().filter(|_| control.connections(&expected).is_empty()) {
+            addresses.splice(0..0, lan.find(expected).await);
+        }
         let protocol = StreamProtocol::new(names::STREAM);
         let opened = control.open(expected, addresses, protocol, CONNECT_DEADLINE).await;
         if let Err(P2p::Timeout { stage: Stage::Negotiate, .. }) = &opened {

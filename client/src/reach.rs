@@ -11,7 +11,8 @@ use crate::{
     clock::Clock,
     direct::named,
     limits::{
-        NODE_DEADLINE, RELAY_BYTES, RELAY_MULTIADDR_BYTES, RELAY_MULTIADDRS, RESERVE_DEADLINE, ROUTE_TTL,
+        CONFIRM_WITHIN, NODE_DEADLINE, RELAY_BYTES, RELAY_MULTIADDR_BYTES, RELAY_MULTIADDRS,
+        RESERVE_DEADLINE, ROUTE_TTL,
     },
     network::Reserved,
     pool::{Node, Purpose, is_quic},
@@ -177,6 +178,10 @@ async fn proclaim(core: &Core) {
     let mut direct = core.reach.direct.clone();
     let mut backoff = Backoff::default();
     let mut seq = 0u64;
+    if core.direct {
+        // So that what the first round of confirming finds stands in the first route already; without a node it finds nothing.
+        let _ = timeout(CONFIRM_WITHIN, direct.changed()).await;
+    }
     // Nodes keep the highest number, so a device that restarts after its clock went back would tell them nothing new.
     let mut is_newest = false;
     loop {

@@ -16,7 +16,7 @@
 //! | [`rate`] | how often a peer may ask or tell |
 //! | [`seats`] | how many streams of a protocol a peer may have open |
 //! | [`network`] | the `network` task: the swarm |
-//! | [`relay`] | the `relay` task: whom it serves; the rest of it is in `windlass_p2p` |
+//! | [`relay`] | the `relay` task: whom it serves; the rest of it, and the `autonat` task, are in `windlass_p2p` |
 //! | [`admin`], [`metrics`] | the `admin` task: health and metrics over HTTP |
 //! | [`spec_file`] | the `spec` task: a renewed chain spec is passed on as soon as it lies there |
 //! | [`snapshot`] | the mirror at one block as a file |

@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use windlass_p2p::streams::AlreadyAccepting;
-use windlass_p2p::{Control, Incoming, identity, relay};
+use windlass_p2p::{Control, Incoming, autonat, identity, relay};
 use windlass_protocol::message::names;
 use windlass_protocol::spec::VerifiedSpec;
 use windlass_protocol::{KeyAddress, SecretKey};
@@ -138,9 +138,10 @@ impl Node {
         let relay = relay::Server::new(
             identity::keypair(&key),
             control.clone(),
-            Arc::new(ByMirror(judge)),
+            Arc::new(ByMirror(judge.clone())),
             config.relay.limits.clone(),
         )?;
+        let autonat = autonat::Server::new(&control, Arc::new(ByMirror(judge)))?;
         let streams = Streams {
             heads: heads?,
             questions: questions?,
@@ -148,6 +149,7 @@ impl Node {
             routes: routes?,
             nodes: nodes?,
             relay,
+            autonat,
         };
         node.run(config, parts, network, control, streams, listener);
         Ok(node)
@@ -220,6 +222,9 @@ impl Node {
 
         self.spawn("network", |cancelled| plain(network.run(cancelled)));
         self.spawn("relay", |cancelled| plain(async move { streams.relay.run(cancelled.cancelled()).await }));
+        self.spawn("autonat", |cancelled| {
+            plain(async move { streams.autonat.run(cancelled.cancelled()).await })
+        });
         self.spawn("registry", |cancelled| {
             Box::pin(async move {
                 follower::run(follower, config.poll_interval, cancelled).await.map_err(|e| e.to_string())
@@ -334,6 +339,7 @@ struct Streams {
     routes: Incoming,
     nodes: Incoming,
     relay: relay::Server,
+    autonat: autonat::Server,
 }
 
 impl Parts {

@@ -163,6 +163,9 @@ impl Context {
         if let Some(upnp) = self.profile.upnp {
             builder = builder.upnp(upnp);
         }
+        if let Some(lan) = self.profile.lan {
+            builder = builder.lan(lan);
+        }
         Ok(builder.start().await?)
     }
 

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 /// state_dir = "state"                       # default: $XDG_STATE_HOME/windlass
 /// max_age = 600                             # seconds for which proofs count
 /// upnp = true                               # have the router open ports for those who were let in
+/// lan = true                                # find, and be found, in the local network
 /// punch = false                             # stay on relays, also with devices that have let this one in
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default, Deserialize)]
@@ -51,6 +52,8 @@ pub(crate) struct Profile {
     pub(crate) punch: Option<bool>,
     /// Whether to have the router open ports.
     pub(crate) upnp: Option<bool>,
+    /// Whether to find other devices in the local network, and be found there.
+    pub(crate) lan: Option<bool>,
 }
 
 /// Why there is no usable profile.

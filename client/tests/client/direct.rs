@@ -199,3 +199,107 @@ async fn who_does_not_want_it_stays_relayed_and_the_other_is_told_why() {
     assert!(why.contains("doesn't try"), "{why}");
     pass(&mut near, &mut far, b"through the relay").await;
 }
+
+/// The direct addresses in the route that a caller is told.
+async fn named_in_the_route(node: &FakeNode, world: &World) -> Vec<Multiaddr> {
+    let builder = Client::builder(world.spec.clone(), key(20)).nodes([node.multiaddr.clone()]);
+    let publisher = builder.direct(true).punch(false).start().await.unwrap();
+    let _publication = publisher.publish(SERVICE, Policy::default()).await.unwrap();
+    let caller = start(world, node, 21).await;
+    let resolved = caller.resolve(&lamp()).await.unwrap();
+    let direct = resolved.route.unwrap().route().direct.clone();
+    direct.into_iter().map(|address| Multiaddr::try_from(address.to_vec()).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_route_names_only_addresses_that_a_node_has_reached() {
+    let world = World::new();
+    let node = FakeNode::start(&world, 10, Manner::Honest).await;
+    // On a busy machine the first route may not wait for the node's word.
+    let named = timeout(Duration::from_secs(120), async {
+        loop {
+            match named_in_the_route(&node, &world).await {
+                named if named.is_empty() => {}
+                named => return named,
+            }
+        }
+    });
+    let named = named.await.expect("the node reaches this machine");
+    // The node sees the device on this machine, and dials it nowhere else.
+    let here = |address: &Multiaddr| address.iter().next() == Some(Protocol::Ip4([127, 0, 0, 1].into()));
+    assert!(named.iter().all(here), "{named:?}");
+    node.dial_nobody();
+    assert_eq!(named_in_the_route(&node, &world).await, [], "nobody says that they are reached");
+}
+
+/// Whether an open goes direct, between devices that were told to look for each other in the local network or not.
+async fn goes_direct_in_the_lan(world: &World, node: &FakeNode, publisher: bool, caller: bool) -> bool {
+    let start = async |seed: u8, lan: bool| {
+        let builder = Client::builder(world.spec.clone(), key(seed)).nodes([node.multiaddr.clone()]);
+        builder.lan(lan).punch(false).start().await.unwrap()
+    };
+    let (publisher, caller) = (start(20, publisher).await, start(21, caller).await);
+    let mut publication = publisher.publish(SERVICE, Policy::default()).await.unwrap();
+    let lamp = lamp();
+    let (near, far) = tokio::join!(caller.open(&lamp, SERVICE), publication.accept());
+    let (mut near, mut far) = (near.unwrap(), far.unwrap());
+    pass(&mut near, &mut far, b"whichever way").await;
+    assert_eq!(near.path().is_relayed(), far.path().is_relayed());
+    !near.path().is_relayed()
+}
+
+#[tokio::test]
+async fn devices_that_both_want_it_find_each_other_in_the_local_network() {
+    let world = World::new();
+    let node = FakeNode::start(&world, 10, Manner::Honest).await;
+    // One is enough to stay unseen.
+    assert!(!goes_direct_in_the_lan(&world, &node, true, false).await);
+    assert!(!goes_direct_in_the_lan(&world, &node, false, true).await);
+    // On a busy machine an answer may come too late, and the stream goes through the relay.
+    let found = timeout(Duration::from_secs(120), async {
+        while !goes_direct_in_the_lan(&world, &node, true, true).await {}
+    });
+    found.await.expect("found in the local network");
+}
+
+/// Answers every question in the local network as if it were whoever is looked for, with the port of a device that isn't.
+async fn impostor() -> tokio::task::JoinHandle<()> {
+    let (mut swarm, _control) = device_swarm(&key(40), &DeviceConfig::new("impostor/0")).unwrap();
+    swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
+    let port = loop {
+        if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+            let Some(Protocol::Tcp(port)) = address.iter().nth(1) else { panic!("{address}") };
+            break port;
+        }
+    };
+    let group: std::net::SocketAddrV4 = "239.255.87.76:45187".parse().unwrap();
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket.bind(&std::net::SocketAddr::V4(group).into()).unwrap();
+    let here = std::net::Ipv4Addr::LOCALHOST;
+    socket.join_multicast_v4(group.ip(), &here).unwrap();
+    let socket = tokio::net::UdpSocket::from_std(socket.into()).unwrap();
+    tokio::spawn(async move {
+        let mut question = [0; 64];
+        loop {
+            tokio::select! {
+                _ = swarm.select_next_some() => {}
+                Ok((64, from)) = socket.recv_from(&mut question) => {
+                    let answer = [&question[..8], &[1], &question[9..25], &port.to_be_bytes(), &[0, 0]].concat();
+                    socket.send_to(&answer, from).await.unwrap();
+                }
+            }
+        }
+    })
+}
+
+#[tokio::test]
+async fn whoever_else_answers_in_the_local_network_is_not_taken_for_the_device() {
+    let world = World::new();
+    let node = FakeNode::start(&world, 10, Manner::Honest).await;
+    let impostor = impostor().await;
+    // The device itself isn't to be found, so there is the impostor's word alone; the relay leads to the device.
+    assert!(!goes_direct_in_the_lan(&world, &node, false, true).await);
+    impostor.abort();
+}

@@ -1,12 +1,15 @@
 //! A node on loopback that relays honestly and answers as it is told to.
 
 use crate::world::{Block, World, addresses, key, now};
-use futures::{AsyncReadExt, StreamExt};
+use futures::{AsyncReadExt, FutureExt, StreamExt, future::BoxFuture};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, multiaddr::Protocol, swarm::SwarmEvent};
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroUsize,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -14,10 +17,10 @@ use tokio::{
 };
 use windlass_client::DeviceId;
 use windlass_p2p::{
-    PeerStream,
+    PeerStream, autonat,
     frame::{read_frame, write_frame},
     identity,
-    relay::{Everybody, RelayConfig, Server},
+    relay::{Everybody, Group, NotReady, Policy as RelayPolicy, RelayConfig, Server, Standing},
     swarm::{NodeConfig, node_swarm},
 };
 use windlass_protocol::{
@@ -104,11 +107,23 @@ struct Shared {
     spec: watch::Sender<Bytes>,
 }
 
+/// Dials back for everybody, or for nobody.
+struct DialsBack(Arc<AtomicBool>);
+
+impl RelayPolicy for DialsBack {
+    fn standing(&self, _: PeerId) -> BoxFuture<'static, Result<Standing, NotReady>> {
+        let served = Standing::Served(Group::Fleet(0));
+        let standing = if self.0.load(Ordering::Relaxed) { served } else { Standing::Stranger };
+        futures::future::ready(Ok(standing)).boxed()
+    }
+}
+
 /// A running node; dropping it is killing it.
 pub(crate) struct FakeNode {
     pub(crate) peer: PeerId,
     pub(crate) multiaddr: Multiaddr,
     shared: Arc<Shared>,
+    dials_back: Arc<AtomicBool>,
     _tasks: JoinSet<()>,
 }
 
@@ -138,6 +153,9 @@ impl FakeNode {
         let keypair = identity::keypair(&secret);
         let relay = Server::new(keypair, control.clone(), Arc::new(Everybody), RelayConfig::default());
         tasks.spawn(relay.unwrap().run(std::future::pending()));
+        let dials_back = Arc::new(AtomicBool::new(true));
+        let autonat = autonat::Server::new(&control, Arc::new(DialsBack(dials_back.clone()))).unwrap();
+        tasks.spawn(autonat.run(std::future::pending()));
         tasks.spawn(async move {
             loop {
                 swarm.select_next_some().await;
@@ -162,7 +180,12 @@ impl FakeNode {
                 }
             });
         }
-        Self { peer, multiaddr: address.with(Protocol::P2p(peer)), shared, _tasks: tasks }
+        Self { peer, multiaddr: address.with(Protocol::P2p(peer)), shared, dials_back, _tasks: tasks }
+    }
+
+    /// From now on it tells nobody whether an address is reached.
+    pub(crate) fn dial_nobody(&self) {
+        self.dials_back.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn behave(&self, manner: Manner) {

@@ -14,6 +14,7 @@
 //! | [`path`] | direct or relayed, and which is better |
 //! | [`streams`] | the behaviour that opens and accepts streams, and its handle |
 //! | [`punch`] | from a relayed connection to a direct one |
+//! | [`autonat`] | whether an address is reached from outside |
 //! | [`relay`] | our own relay server, and the client of relays |
 //! | `router` | ports that a home's router opened, closed again in the end |
 //! | [`misbehaviour`] | one line in the log for each misbehaviour |
@@ -22,6 +23,7 @@
 //! | [`limits`] | every bound |
 
 pub mod admission;
+pub mod autonat;
 pub mod chunks;
 pub mod discreet;
 pub mod frame;

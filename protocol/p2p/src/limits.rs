@@ -215,3 +215,17 @@ pub const RATED_PEERS: usize = 65_536;
 
 /// Lines about misbehaviour per second, over all peers; one address gets one. Enough for a filter that bans by them.
 pub const MISBEHAVIOUR_LINES_PER_SECOND: u32 = 20;
+
+/// Requests to dial back that are answered at a time: each has a swarm of its own for as long.
+pub const AUTONAT_AT_ONCE: usize = 64;
+
+/// Such requests per second and peer, and how many at once: a device has a few addresses, and they seldom change.
+pub const AUTONAT_PER_SECOND: f64 = 0.2;
+/// See [`AUTONAT_PER_SECOND`].
+pub const AUTONAT_BURST: f64 = 16.0;
+
+/// Time for a device's address to be dialled and the nonce to be said there.
+pub const AUTONAT_DIAL: Duration = Duration::from_secs(5);
+
+/// Time for a whole request.
+pub const AUTONAT_DEADLINE: Duration = Duration::from_secs(10);

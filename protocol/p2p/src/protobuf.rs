@@ -11,8 +11,9 @@ pub(crate) struct Malformed;
 pub(crate) enum Value<'a> {
     Number(u64),
     Bytes(&'a [u8]),
-    /// A fixed number of bytes; no message here has one that matters.
-    Fixed,
+    Fixed64(u64),
+    /// Four bytes; no message here has any that matter.
+    Fixed32,
 }
 
 /// Reads the fields of a message one after the other.
@@ -57,12 +58,12 @@ impl<'a> Fields<'a> {
         let key = self.number()?;
         let value = match key & 7 {
             0 => Value::Number(self.number()?),
-            1 => self.take(8).map(|_| Value::Fixed)?,
+            1 => Value::Fixed64(self.take(8)?.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte))),
             2 => {
                 let length = self.number()?;
                 Value::Bytes(self.take(length)?)
             }
-            5 => self.take(4).map(|_| Value::Fixed)?,
+            5 => self.take(4).map(|_| Value::Fixed32)?,
             // Groups are long out of use, and the rest was never anything.
             _ => return Err(Malformed),
         };
@@ -81,4 +82,10 @@ pub(crate) fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
     out.extend_from_slice(unsigned_varint::encode::u64(field << 3 | 2, &mut digits));
     out.extend_from_slice(unsigned_varint::encode::u64(bytes.len() as u64, &mut digits));
     out.extend_from_slice(bytes);
+}
+
+pub(crate) fn put_fixed64(out: &mut Vec<u8>, field: u64, value: u64) {
+    let mut digits = unsigned_varint::encode::u64_buffer();
+    out.extend_from_slice(unsigned_varint::encode::u64(field << 3 | 1, &mut digits));
+    out.extend_from_slice(&value.to_le_bytes());
 }

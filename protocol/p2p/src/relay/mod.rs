@@ -31,6 +31,7 @@ pub use ledger::{Caps, NoPlace};
 pub use libp2p::relay::client::{Behaviour as Client, Event as ClientEvent, Transport as ClientTransport};
 pub use meter::Usage;
 pub use policy::{Everybody, Group, NotReady, Policy, Standing};
+pub(crate) use rates::Rates;
 pub use server::{HOP, RelayConfig, RelayStats, STOP, Server};
 pub use wire::{Granted, HopRequest, MAX_MESSAGE, Status, WireError};
 
