@@ -113,6 +113,16 @@ impl<S: StepSource> Recovery<S> {
         }
         let mut pause = FIRST_RECOVERY_PAUSE;
         loop {
+            // Before there is a final head nothing is known to be missing, however long the first sync takes.
+            let synced = async { self.mirror.wait_for(|state| state.attestable.is_some()).await.is_ok() };
+            tokio::select! {
+                () = cancelled.cancelled() => return Ok(()),
+                goes_on = synced => if !goes_on {
+                    // The follower has ended, and says why; the node is about to.
+                    cancelled.cancelled().await;
+                    return Ok(());
+                },
+            }
             let whole = tokio::select! {
                 () = cancelled.cancelled() => return Ok(()),
                 whole = self.round() => whole?,

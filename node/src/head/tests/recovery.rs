@@ -188,3 +188,41 @@ async fn what_is_missing_is_asked_of_peers_as_a_device_asks() {
 fn peer_id(seed: u8) -> libp2p::PeerId {
     windlass_p2p::identity::peer_id_of(&key(seed).public_key())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_task_asks_once_the_mirror_has_a_head_and_ends_when_told() {
+    let (office, head) = changed(&[11, 12], Vec::new()).await;
+    let honest = office.step_to(&head, NEXT).unwrap();
+    let lost = office.lost().await;
+    // Says, as before a first sync, that there is no head yet.
+    let directory = tempfile::tempdir().unwrap();
+    let begun = Arc::new(Store::open(directory.path(), &office.spec).unwrap());
+    let mut follower = Follower::new(office.chain.clone(), begun, office.spec.clone()).unwrap();
+    let (store, spec) = (lost.store.clone(), lost.spec.clone());
+    let (known, mirror) = (lost.genealogist.known(), follower.state());
+    let (asked, mut asking) = mpsc::channel(1);
+    let source = Watched { asked, honest };
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(Recovery::new(source, store, spec, known, mirror).run(stop.clone()));
+    follower.step().await.unwrap();
+    assert_eq!(asking.recv().await, Some(NEXT));
+    stop.cancel();
+    task.await.unwrap().unwrap();
+}
+
+/// A peer that says what it is asked.
+struct Watched {
+    asked: mpsc::Sender<u32>,
+    honest: CommitteeStep,
+}
+
+impl StepSource for Watched {
+    fn peers(&self) -> usize {
+        1
+    }
+
+    async fn ask(&self, _: usize, epoch: u32) -> Result<CommitteeStep, String> {
+        self.asked.send(epoch).await.map_err(|error| error.to_string())?;
+        Ok(self.honest.clone())
+    }
+}
